@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 mod solo;
+pub mod threads;
 pub use solo::Solo;
 
 /// How many numbers one reduction carries.
