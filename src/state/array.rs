@@ -14,13 +14,14 @@ mod sealed {
 
 /// An array of plain numbers that can be protected.
 ///
-/// `Vec<T>`, `Box<[T]>`, `[T; N]`, `[T]`, mutable borrows of them and, with the feature `ndarray`, ndarray's owned arrays and
-/// mutable views are such arrays. Any other container can be protected as a slice of its memory with
+/// `Vec<T>`, `Box<[T]>`, `[T; N]`, `[T]`, mutable borrows of them and, with the feature `ndarray`, ndarray's owned
+/// arrays and mutable views are such arrays. Any other container can be protected as a slice of its memory with
 /// [`Fields::slice`](super::Fields::slice).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be protected as an array",
     label = "no array of plain numbers",
-    note = "arrays are Vec<T>, Box<[T]>, [T; N], &mut [T] and (feature `ndarray`) ndarray::Array<T, D> of elements `T: piton::Element`",
+    note = "arrays are Vec<T>, Box<[T]>, [T; N], &mut [T] and (feature `ndarray`) ndarray::Array<T, D> of elements \
+            `T: piton::Element`",
     note = "what serde can carry is protected with `#[piton(value)]` on the field, or `fields.value(…)`"
 )]
 pub trait Array: Send + sealed::Sealed {
@@ -222,6 +223,19 @@ mod with_ndarray {
             let mut whole = Array2::<f64>::zeros((4, 4));
             let part = whole.slice_mut(ndarray::s![.., 1..3]);
             assert!(part.unsuitable().is_some());
+        }
+
+        #[derive(crate::State)]
+        struct Sea {
+            depth: Array2<f64>,
+        }
+
+        #[test]
+        fn fields_of_a_state_keep_their_shape_or_are_refused_by_name() {
+            let outline = crate::Fields::of(&mut Sea { depth: Array2::zeros((2, 3)) }).unwrap().outline();
+            assert_eq!((outline.fields[0].shape.as_slice(), outline.fields[0].resizable), ([2, 3].as_slice(), false));
+            let error = crate::Fields::of(&mut Sea { depth: Array2::zeros((2, 3).f()) }).unwrap_err();
+            assert!(error.to_string().contains("array \"depth\": its elements do not lie in standard"), "{error}");
         }
     }
 }

@@ -16,8 +16,9 @@
 //! ```
 //!
 //! `count`, `bytes` and `offset` are decimal without leading zeros, in elements, bytes and bytes. Fields follow each
-//! other by offset and do not overlap. A name has no white space, control character, or any of ``:;,@{}[]<>"'\``. There
-//! is exactly one text for a kind, so texts may be compared. Numbers are little-endian, complex numbers real part first.
+//! other by offset and do not overlap. A name has no white space, control character, or any of ``:;,@{}[]<>"'\``.
+//! There is exactly one text for a kind, so texts may be compared. Numbers are little-endian, complex numbers real
+//! part first.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,8 +40,8 @@ const MAX_BYTES: u64 = 1 << 32;
 
 /// A type whose values can be the elements of a protected array: plain numbers without padding, at known places.
 ///
-/// It is there for `f32`, `f64`, `i8` … `i64`, `u8` … `u64`, `Complex<f32>`, `Complex<f64>` and fixed arrays `[T; N]` of
-/// elements. `#[derive(piton::Element)]` implements it for `#[repr(C)]` structs with named fields.
+/// It is there for `f32`, `f64`, `i8` … `i64`, `u8` … `u64`, `Complex<f32>`, `Complex<f64>` and fixed arrays `[T; N]`
+/// of elements. `#[derive(piton::Element)]` implements it for `#[repr(C)]` structs with named fields.
 ///
 /// ```
 /// use piton::Element;

@@ -1,8 +1,9 @@
 //! The description of a state: which fields it has, where they lie, and what is wrong with it.
 //!
-//! In comes a [`State`], exclusively borrowed; out come its [`Fields`]: an outline, and for each field the bytes that a
-//! shard holds of it. What must hold of `Fields` that [`Fields::of`] returned: there is a field, no two have one name, each array's
-//! memory has the length that its outline says, and the outline does not change until the state is restored.
+//! In comes a [`State`], exclusively borrowed; out come its [`Fields`]: an outline, and for each field the bytes that
+//! a shard holds of it. What must hold of `Fields` that [`Fields::of`] returned: there is a field, no two have one
+//! name, each array's memory has the length that its outline says, and the outline does not change until the state is
+//! restored.
 
 use std::any::type_name;
 use std::borrow::Cow;
@@ -21,8 +22,8 @@ const MAX_NAME: usize = 255;
 
 /// What a simulation protects.
 ///
-/// One description serves both directions: a checkpoint reads the fields, a resume writes them. `#[derive(piton::State)]`
-/// writes it for a struct with named fields; by hand it is
+/// One description serves both directions: a checkpoint reads the fields, a resume writes them.
+/// `#[derive(piton::State)]` writes it for a struct with named fields; by hand it is
 ///
 /// ```
 /// struct Heat { temperature: Vec<f64>, time: f64, conductivity: f64 }
@@ -196,16 +197,18 @@ impl<'a> Fields<'a> {
         self.add_array(name, Box::new(array))
     }
 
-    /// Protects a slice of plain numbers: part of a larger array, or the memory of a container that piton does not know.
+    /// Protects a slice of plain numbers: part of a larger array, or the memory of a container that piton does not
+    /// know.
     pub fn slice<T: Element>(&mut self, name: &str, slice: &'a mut [T]) -> ArrayField<'_> {
         self.add_array(name, Box::new(slice))
     }
 
     /// Protects a value that serde can carry: a scalar, a random number generator, a small struct.
     ///
-    /// It is stored in a binary form that keeps NaN and infinities, but not the names of fields: a type that changed since may be refused.
-    /// Types whose form differs from their content (`#[serde(untagged)]`, `flatten`, `skip_serializing_if`) cannot be read back
-    /// from it. Large data belongs into arrays, which are not copied to be serialised.
+    /// It is stored in a binary form that keeps NaN and infinities, but not the names of fields: a type that changed
+    /// since may be refused. Types whose form differs from their content (`#[serde(untagged)]`, `flatten`,
+    /// `skip_serializing_if`) cannot be read back from it. Large data belongs into arrays, which are not copied to be
+    /// serialised.
     pub fn value<T: Serialize + DeserializeOwned + Send + 'a>(&mut self, name: &str, value: &'a mut T) {
         if let Some(bytes) = self.serialise(name, &*value) {
             let place = Box::new(Carried { place: value, staged: None });
@@ -238,8 +241,8 @@ impl<'a> Fields<'a> {
     /// Protects an output file that only grows: on resume it is cut back to where it was at the checkpoint, so that the
     /// restarted job repeats no line.
     ///
-    /// What counts is the file's length when the checkpoint is taken: flush buffers before. The file should be open for appending
-    /// (`O_APPEND`). One that does not exist yet has length zero.
+    /// What counts is the file's length when the checkpoint is taken: flush buffers before. The file should be open
+    /// for appending (`O_APPEND`). One that does not exist yet has length zero.
     pub fn append_file(&mut self, name: &str, path: impl Into<PathBuf>) {
         let path = path.into();
         match length_of(&path) {
@@ -259,8 +262,8 @@ impl<'a> Fields<'a> {
         self.outline.clone()
     }
 
-    /// Checks that the values can be read back, which some types that serde can write cannot. To be called once, when a job
-    /// opens: the alternative is to learn it at the resume.
+    /// Checks that the values can be read back, which some types that serde can write cannot. To be called once, when
+    /// a job opens: the alternative is to learn it at the resume.
     ///
     /// # Errors
     /// A value cannot be read back.
@@ -293,7 +296,8 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    /// The files that only grow. What they hold must be durable before a checkpoint that records their length is committed.
+    /// The files that only grow. What they hold must be durable before a checkpoint that records their length is
+    /// committed.
     pub(crate) fn append_paths(&self) -> Vec<PathBuf> {
         let path = |field: &Described<'_>| match &field.body {
             Body::AppendFile { path, .. } => Some(path.clone()),
@@ -432,7 +436,7 @@ fn checked_kind(kind: Kind, element_bytes: usize) -> Result<String, String> {
             Err(format!("its element type `{text}` is ambiguous; correct the names in `Element::KIND`"))
         }
         Ok(parsed) if parsed.bytes() != element_bytes as u64 => Err(format!(
-            "its element type `{text}` has {} bytes, but an element in memory has {element_bytes}; correct `Element::KIND`",
+            "its element type `{text}` has {} bytes, but in memory it has {element_bytes}; correct `Element::KIND`",
             parsed.bytes()
         )),
         Ok(_) => Ok(text),
@@ -501,8 +505,8 @@ impl ArrayField<'_> {
         self
     }
 
-    /// Around the block the local array has copies of the neighbours' elements: so many layers before and after it along each
-    /// dimension. They are saved and restored, but are no part of the global array.
+    /// Around the block the local array has copies of the neighbours' elements: so many layers before and after it
+    /// along each dimension. They are saved and restored, but are no part of the global array.
     pub fn halo<const D: usize>(self, layers: [[usize; 2]; D]) -> Self {
         self.place.halo = Some(layers.to_vec());
         self
@@ -636,6 +640,14 @@ mod tests {
             fields.array("data", &mut self.data).block_of(self.global, self.offset, self.extent).halo(self.halo);
         }
     }
+
+    // A freeze may describe on one thread and copy on others.
+    const _: () = {
+        const fn must_be_send<T: Send>() {}
+        const fn must_be_sync<T: Sync>() {}
+        must_be_send::<Fields<'static>>();
+        must_be_sync::<Source<'static>>();
+    };
 
     #[test]
     fn a_block_is_recorded() {

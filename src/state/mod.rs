@@ -1,8 +1,9 @@
 //! What a simulation protects: its fields, described once for both directions.
 //!
-//! In comes a [`State`], the application's own; out go its [`Outline`] and the memory of its fields: to be read by a freeze, or to
-//! be written by a restore. What must hold: the state stays exclusively borrowed for as long as its fields are in use, and a
-//! restore writes nothing before everything that can be refused has been checked ([`Fields::check`] and the methods after it).
+//! In comes a [`State`], the application's own; out go its [`Outline`] and the memory of its fields: to be read by a
+//! freeze, or to be written by a restore. What must hold: the state stays exclusively borrowed for as long as its
+//! fields are in use, and a restore writes nothing before everything that can be refused has been checked
+//! (`Fields::check` and the methods after it).
 //!
 //! | file | what is in it |
 //! | --- | --- |

@@ -5,10 +5,11 @@
 //! 1. [`Fields::check`] compares the outlines, [`Fields::parse`] parses values and compares constants and files,
 //!    [`Fields::reserve`] gets the memory. None of them changes what the application sees.
 //! 2. [`Fields::array_targets`] gives the arrays' memory to the decoder, [`Fields::apply`] puts the values in
-//!    place and cuts the files. After the first of these the state is neither the old one nor the saved one until both are done.
+//!    place and cuts the files. From the first of these until both are done the state is neither the old one nor the
+//!    saved one.
 //!
-//! The saved outline comes from a file and may say anything; `check` accepts it only if every array's bytes, shape and element
-//! size agree with each other and with the memory here.
+//! The saved outline comes from a file and may say anything; `check` accepts it only if every array's bytes, shape and
+//! element size agree with each other and with the memory here.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -71,8 +72,8 @@ impl Fields<'_> {
         if unfit.rows().is_empty() { Ok(mapping) } else { Err(unfit) }
     }
 
-    /// Takes the saved bytes of a value, constant or append file: a value is parsed and kept aside, a constant compared, a file
-    /// looked at. To be called for each field of [`Mapping::to_parse`].
+    /// Takes the saved bytes of a value, constant or append file: a value is parsed and kept aside, a constant
+    /// compared, a file looked at. To be called for each field of [`Mapping::to_parse`].
     ///
     /// # Errors
     /// The bytes are not of that field's type, the constant is another one, or the file is shorter than it was.
@@ -139,8 +140,8 @@ impl Fields<'_> {
         Ok(())
     }
 
-    /// Gives vectors their saved length, and hands out the memory of all arrays, each with its index in the saved outline
-    /// and as long as that says. To be called after [`reserve`](Fields::reserve).
+    /// Gives vectors their saved length, and hands out the memory of all arrays, each with its index in the saved
+    /// outline and as long as that says. To be called after [`reserve`](Fields::reserve).
     pub(crate) fn array_targets<'f>(&'f mut self, mapping: &Mapping, saved: &Outline) -> Vec<(usize, &'f mut [u8])> {
         let mut targets = Vec::new();
         for (own, field) in self.fields.iter_mut().enumerate() {

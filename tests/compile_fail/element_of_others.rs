@@ -1,15 +1,9 @@
-//! Every field of a record must be an element, and the record be `Copy`.
+//! Every field of a record must be an element.
 
 #[derive(Clone, Copy, piton::Element)]
 #[repr(C)]
 struct Flagged {
     alive: bool,
-}
-
-#[derive(piton::Element)]
-#[repr(C)]
-struct NotCopy {
-    x: f64,
 }
 
 fn main() {}

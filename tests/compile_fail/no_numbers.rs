@@ -6,12 +6,6 @@ struct Names {
 }
 
 #[derive(piton::State)]
-struct Flags {
-    #[piton(array)]
-    flags: std::collections::VecDeque<f64>,
-}
-
-#[derive(piton::State)]
 struct Nested {
     #[piton(nest)]
     inner: f64,

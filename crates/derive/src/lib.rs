@@ -11,15 +11,15 @@ use syn::{DeriveInput, parse_macro_input};
 /// Implements `piton::State` for a struct with named fields: each field of the struct becomes a protected field of the
 /// same name.
 ///
-/// How a field is protected follows from its type as it is written: `Vec<_>`, `Box<[_]>`, `&mut [_]`, fixed arrays of numbers, and
-/// ndarray's `Array…<_>` are arrays of plain numbers; everything else is a value that serde carries. An attribute says
-/// otherwise:
+/// How a field is protected follows from its type as it is written: `Vec<_>`, `Box<[_]>`, `&mut [_]`, fixed arrays of
+/// numbers, and ndarray's `Array…<_>` are arrays of plain numbers; everything else is a value that serde carries. An
+/// attribute says otherwise:
 ///
 /// | attribute | the field is |
 /// | --- | --- |
 /// | `#[piton(array)]` | an array of plain numbers |
 /// | `#[piton(value)]` | a value that serde carries |
-/// | `#[piton(nest)]` | a state of its own; its fields are named `field.inner`, and its `prepare` and `restored` are called |
+/// | `#[piton(nest)]` | a state of its own, its fields named `field.inner`; its `prepare` and `restored` are called |
 /// | `#[piton(constant)]` | a value that must be the same on resume |
 /// | `#[piton(skip)]` | not protected |
 /// | `#[piton(rename = "name")]` | protected under another name (together with any of the others but `skip`) |
@@ -32,8 +32,8 @@ pub fn derive_state(input: TokenStream) -> TokenStream {
 /// Implements `piton::Element` for a `#[repr(C)]` struct with named fields, all of them elements and without padding
 /// between or after them, so that it can be the element of a protected array.
 ///
-/// The struct must be `Clone` and `Copy`. That it has no padding is checked when it is compiled, which makes it plain old
-/// data: `bytemuck::Pod` and `bytemuck::Zeroable` are implemented too. Where they are there already, say
+/// The struct must be `Clone` and `Copy`. That it has no padding is checked when it is compiled, which makes it plain
+/// old data: `bytemuck::Pod` and `bytemuck::Zeroable` are implemented too. Where they are there already, say
 /// `#[piton(pod)]` on the struct.
 #[proc_macro_derive(Element, attributes(piton))]
 pub fn derive_element(input: TokenStream) -> TokenStream {

@@ -20,7 +20,7 @@ enum Way {
 
 pub fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let ident = &input.ident;
-    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("piton")) {
+    if let Some(attribute) = input.attrs.iter().find(|attribute| attribute.path().is_ident("piton")) {
         return Err(Error::new_spanned(attribute, "derive(State) knows attributes of fields only"));
     }
     let type_parameters: Vec<_> = input.generics.type_params().map(|parameter| parameter.ident.clone()).collect();
@@ -120,7 +120,7 @@ fn attributes(field: &Field) -> Result<(Way, String)> {
                 }
                 _ => {
                     return Err(meta.error(
-                        "unknown attribute; fields know `array`, `value`, `nest`, `constant`, `skip` and `rename = \"…\"`",
+                        "unknown attribute; fields know `array`, `value`, `nest`, `constant`, `skip`, `rename = \"…\"`",
                     ));
                 }
             };
