@@ -1,7 +1,7 @@
 //! The program `piton`: looks at, verifies and steers the checkpoints of a job.
 //!
-//! Comes in: a command line. Goes out: text for people, or one JSON value with `--json`, on standard output; problems on
-//! standard error; and an exit status that scripts can rely on (see [`exit`]).
+//! Comes in: a command line. Goes out: text for people, or one JSON value with `--json`, on standard output; problems
+//! on standard error; and an exit status that scripts can rely on (see [`exit`]).
 //! What must hold: it never links MPI; commands are thin, what they do lives in the library; nothing that a file holds
 //! reaches the terminal unescaped.
 
