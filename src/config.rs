@@ -1,18 +1,21 @@
 //! Every setting of the library, from wherever the user gives it.
 //!
-//! Comes in: what the program's builder sets, the file `piton.toml`, `PITON_*` variables of the environment, and the few
-//! arguments of the application that are ours. Goes out: [`Settings`], each value with its [`Origin`].
-//! What must hold: [`SETTINGS`] is the only list of settings, and every consumer (parsing, the table of `piton config`, the
-//! README, the sample file) is drawn from it; a later layer wins over an earlier one, in the order of [`Origin`]; what is
-//! unknown or nonsense is an error that names its place, never ignored; nothing of the user's is ever written.
+//! Comes in: what the program's builder sets, the file `piton.toml`, `PITON_*` variables of the environment, and the
+//! few arguments of the application that are ours. Goes out: [`Settings`], each value with its [`Origin`].
+//! What must hold: [`SETTINGS`] is the only list of settings, and every consumer (parsing, the table of `piton config`,
+//! the README, the sample file) is drawn from it; a later layer wins over an earlier one, in the order of [`Origin`];
+//! what is unknown or nonsense is an error that names its place, never ignored; nothing of the user's is ever written.
 //!
 //! | layer | where |
 //! | --- | --- |
 //! | default | [`SETTINGS`] |
 //! | builder | [`Layer::set`], by way of the checkpointer's builder |
-//! | file | `piton.toml` in the current folder, or the file that `PITON_CONFIG` or `--piton.config=PATH` names: flat keys, and tables `[job.NAME]` whose keys win over the others for that job. A relative `dir` is relative to the file |
+//! | file | `piton.toml` in the current folder, or the file that `PITON_CONFIG` or `--piton.config=PATH` names |
 //! | environment | `PITON_KEY`; an empty one counts as not set |
-//! | command line | `--piton.KEY=VALUE`, `--resume[=latest, required, off or ID]`, `--fresh`, `--take-over`, up to a lone `--` |
+//! | command line | `--piton.KEY=VALUE`, `--resume`, `--resume=VALUE`, `--fresh`, `--take-over`; up to a lone `--` |
+//!
+//! The file has flat keys, and tables `[job.NAME]` whose keys win over the others for that job. A relative `dir` in it
+//! is relative to the file.
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -37,8 +40,8 @@ pub const FILE_NAME: &str = "piton.toml";
 /// The variable that names another configuration file than [`FILE_NAME`].
 pub const FILE_VARIABLE: &str = "PITON_CONFIG";
 
-/// Variables that start so are not settings and are left alone: those of tests, of benchmarks, and those that Piton's own
-/// processes hand to the ranks they start.
+/// Variables that start so are not settings and are left alone: those of tests, of benchmarks, and those that Piton's
+/// own processes hand to the ranks they start.
 pub const RESERVED_VARIABLES: &[&str] = &["PITON_TEST_", "PITON_BENCH_", "PITON_INTERNAL_"];
 
 /// Where a value came from; a later one wins over an earlier one.
@@ -155,8 +158,8 @@ macro_rules! settings {
 
         /// The settings in force.
         ///
-        /// They can be sent from one rank to the others (serde), so that all ranks work by the same values whatever each
-        /// one's environment says.
+        /// They can be sent from one rank to the others (serde), so that all ranks work by the same values whatever
+        /// each one's environment says.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         pub struct Settings {
             $(#[doc = $doc] pub $key: $type,)*
@@ -188,7 +191,7 @@ settings! {
     dir: PathBuf = "piton", "PITON_DIR", Form::Folder,
         "the store: the folder that checkpoints of all jobs are kept in";
     resume: ResumeRequest = "off", "PITON_RESUME", Form::Resume,
-        "whether to go on from a checkpoint: `latest` starts afresh only where nothing was ever committed, `required` never";
+        "whether to go on from a checkpoint; `latest` starts afresh where nothing was ever committed, `required` never";
     fresh: bool = "false", "PITON_FRESH", Form::Switch,
         "start afresh and archive the checkpoints that are there";
     take_over: bool = "false", "PITON_TAKE_OVER", Form::Switch,
@@ -210,7 +213,8 @@ settings! {
         "how often the ranks ask each other whether a checkpoint is wanted";
     round_ticks_max: u64 = "10000", "PITON_ROUND_TICKS_MAX", Form::Count { least: 1, most: 1_000_000_000, zero: None },
         "at most this many ticks between two such rounds";
-    agreement_timeout: Duration = "10min", "PITON_AGREEMENT_TIMEOUT", Form::Time { least: SECOND, most: WEEK, zero: None },
+    agreement_timeout: Duration = "10min", "PITON_AGREEMENT_TIMEOUT",
+        Form::Time { least: SECOND, most: WEEK, zero: None },
         "how long a rank waits for the others in a round before it gives up checkpoints for the rest of the attempt";
     commit_timeout: Duration = "30min", "PITON_COMMIT_TIMEOUT", Form::Time { least: SECOND, most: WEEK, zero: None },
         "how long a checkpoint may take until it is committed, or is dropped";
@@ -252,8 +256,8 @@ impl Settings {
     /// configuration file that it leads to. Relative paths are taken from `folder`, the current one.
     ///
     /// # Errors
-    /// The first setting that is unknown, or has a value that cannot be meant, and where it stands; a configuration file
-    /// that cannot be read.
+    /// The first setting that is unknown, or has a value that cannot be meant, and where it stands; a configuration
+    /// file that cannot be read.
     pub fn load(
         job: Option<&str>,
         builder: &Layer,
@@ -382,8 +386,8 @@ pub fn sample() -> String {
     let mut text = String::from(
         "# A sample of Piton's configuration file: every setting with its default, commented out.\n\
          #\n\
-         # Read from `piton.toml` in the current folder, or from the file that PITON_CONFIG or --piton.config=PATH names.\n\
-         # What the program's builder sets gives way to this file; the environment (PITON_KEY) and the command line\n\
+         # Read from `piton.toml` in the current folder, or from the file that PITON_CONFIG or --piton.config=PATH\n\
+         # names. What the program's builder sets gives way to this file; the environment (PITON_KEY) and the command line\n\
          # (--piton.KEY=VALUE) win over it. `piton config` shows the values in force and where they came from.\n",
     );
     for setting in SETTINGS {

@@ -1,12 +1,16 @@
 //! The job's append-only record of everything that happened, as JSON lines.
 //!
-//! Comes in: [`Event`]s of one attempt, from any thread. Goes out: the [`Record`]s of all writers of an attempt, merged by
-//! time.
-//! What must hold: one writer a file, `journal.<writer>.jsonl` in the attempt's folder; a line is written with one call, and
-//! a torn or damaged one costs that line only; a journal that cannot be written never stops or fails the job, and says
-//! later how many lines it lost; readers accept kinds of events that they do not know, and trust no length.
+//! Comes in: [`Event`]s of one attempt, from any thread. Goes out: the [`Record`]s of all writers of an attempt, merged
+//! by time.
+//! What must hold: one writer a file, `journal.<writer>.jsonl` in the attempt's folder; a line is written with one
+//! call, and a torn or damaged one costs that line only; a journal that cannot be written never stops or fails the job,
+//! and says later how many lines it lost; readers accept kinds of events that they do not know, and trust no length.
 //!
-//! A line: `{"v":1,"at":"2026-11-22T06:10:11.123Z","mono_ns":1,"epoch":3,"rank":0,"seq":0,"event":{"kind":"beat","step":7}}`.
+//! A line:
+//!
+//! ```json
+//! {"v":1,"at":"2026-11-22T06:10:11.123Z","mono_ns":1,"epoch":3,"rank":0,"seq":0,"event":{"kind":"beat","step":7}}
+//! ```
 
 use crate::ids::Epoch;
 use serde::{Deserialize, Serialize};
@@ -34,7 +38,8 @@ pub struct Record {
     pub v: u32,
     /// When it happened, by the wall clock of the writer's node.
     pub at: WallTime,
-    /// The same by the node's monotonic clock, in nanoseconds: comparable between the processes of one boot of one node.
+    /// The same by the node's monotonic clock, in nanoseconds: comparable between the processes of one boot of one
+    /// node.
     pub mono_ns: u64,
     /// The attempt.
     pub epoch: Epoch,

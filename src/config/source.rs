@@ -131,7 +131,8 @@ fn not_text(origin: Origin) -> ConfigError {
     ConfigError::Malformed { origin, expected: "the value is not text in UTF-8".to_owned() }
 }
 
-/// What the file gives for `job`. Without a name, a file that does not exist gives nothing; what a user names must be there.
+/// What the file gives for `job`. Without a name, a file that does not exist gives nothing; what a user names must be
+/// there.
 pub(super) fn from_file(
     job: Option<&str>,
     named: Option<(PathBuf, Origin)>,
@@ -195,8 +196,8 @@ fn parse(path: &Path, text: &str, job: Option<&str>) -> Result<Vec<Assignment>, 
     Ok(everywhere)
 }
 
-/// The assignment that one line of the file makes. Its value is checked here already, since a file is wrong as a whole: also
-/// where another job, or a later layer, would hide the mistake.
+/// The assignment that one line of the file makes. Its value is checked here already, since a file is wrong as a whole:
+/// also where another job, or a later layer, would hide the mistake.
 fn assignment(
     key: &Spanned<toml::de::DeString<'_>>,
     value: &Spanned<DeValue<'_>>,

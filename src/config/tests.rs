@@ -184,7 +184,8 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
     );
     assert_eq!(
         problem("", &[], &[], &["--resume=newest"]),
-        "argument --resume=newest: `resume` cannot be `newest`: it takes `off`, `latest`, `required`, `ID` or `EPOCH/ID`"
+        "argument --resume=newest: `resume` cannot be `newest`: it takes `off`, `latest`, `required`, \
+         `ID` or `EPOCH/ID`"
     );
     assert_eq!(problem("", &[], &[], &["--piton.keep"]), "argument --piton.keep: write --piton.keep=VALUE");
     assert_eq!(problem("dir = 5", &[], &[], &[]), "piton.toml, line 1: `dir` cannot be `5`: it takes a folder");

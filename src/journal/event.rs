@@ -20,8 +20,8 @@ pub enum End {
 
 /// Something that happened. In the journal it is an object whose `kind` is the variant's name in snake case.
 ///
-/// Durations whose names end in `_ns` are in nanoseconds, those in `seconds` in seconds; sizes are in bytes, `raw_bytes`
-/// before compression.
+/// Durations whose names end in `_ns` are in nanoseconds, those in `seconds` in seconds; sizes are in bytes,
+/// `raw_bytes` before compression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]

@@ -1,6 +1,7 @@
 //! Reading journals, of which nothing is trusted.
 //!
-//! What must hold: memory is bounded whatever the files hold; a line that is damaged is counted, and never hides the next.
+//! What must hold: memory is bounded whatever the files hold; a line that is damaged is counted, and never hides the
+//! next.
 
 use super::{LINE_LIMIT, Record, VERSION, WallTime, writer_of};
 use crate::medium::{EntryKind, Medium, MediumRead};
@@ -187,11 +188,12 @@ fn journals(medium: &dyn Medium, folder: &Path) -> io::Result<Vec<String>> {
     Ok(ours.map(|entry| entry.name).collect())
 }
 
-/// The journals of the attempt whose folder is `folder`, merged. Of more than 64 MiB, the newest part of each is read; use
-/// [`Reader`] for all of it.
+/// The journals of the attempt whose folder is `folder`, merged. Of more than 64 MiB, the newest part of each is read;
+/// use [`Reader`] for all of it.
 ///
 /// # Errors
-/// Those of the system. A folder without journals gives an empty one, and a journal that vanishes meanwhile is left out.
+/// Those of the system. A folder without journals gives an empty one, and a journal that vanishes meanwhile is left
+/// out.
 pub fn read(medium: &dyn Medium, folder: &Path) -> io::Result<Journal> {
     read_bounded(medium, folder, READ_LIMIT)
 }

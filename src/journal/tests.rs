@@ -105,8 +105,8 @@ fn every_kind_is_among_those_tested() {
     let mut kinds: Vec<_> = every_event().iter().map(Event::kind).collect();
     kinds.sort();
     kinds.dedup();
-    // Serde lists the kinds that it knows in the error for one that it does not; `Unknown` hides that error, so the source
-    // is asked.
+    // Serde lists the kinds that it knows in the error for one that it does not; `Unknown` hides that error, so the
+    // source is asked.
     let source = include_str!("event.rs");
     let (_, variants) = source.split_once("pub enum Event {").unwrap();
     let (variants, _) = variants.split_once("\n}\n").unwrap();
@@ -117,7 +117,9 @@ fn every_kind_is_among_those_tested() {
 
 #[test]
 fn a_line_is_what_the_documentation_says() {
-    let text = r#"{"v":1,"at":"2026-11-22T06:10:11.123Z","mono_ns":1,"epoch":3,"rank":0,"seq":0,"event":{"kind":"beat","step":7}}"#;
+    let documentation = include_str!("../journal.rs");
+    let mut lines = documentation.lines().filter_map(|line| line.strip_prefix("//! "));
+    let text = lines.find(|line| line.starts_with('{')).unwrap();
     let expected = record(0, 1_795_327_811_123, Event::Beat { step: 7 });
     assert_eq!(serde_json::from_str::<Record>(text).unwrap(), expected);
     assert_eq!(line(&expected).trim_end(), text);
@@ -406,7 +408,8 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_counted(bytes: Vec<u8>, insert in 0_usize..200, cut in 0_usize..400) {
         let folder = tempfile::tempdir().unwrap();
-        let mut content: Vec<u8> = every_event().into_iter().flat_map(|event| line(&record(0, 0, event)).into_bytes()).collect();
+        let lines = every_event().into_iter().map(|event| line(&record(0, 0, event)));
+        let mut content = lines.collect::<String>().into_bytes();
         let at = insert * content.len() / 200;
         content.splice(at..(at + cut).min(content.len()), bytes.iter().copied());
         put(folder.path(), "rank-00000", &content);

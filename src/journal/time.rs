@@ -61,8 +61,8 @@ impl From<SystemTime> for WallTime {
     }
 }
 
-/// Days since the start of 1970 in the Gregorian calendar. Years start in March here, so that the leap day comes last; 400
-/// years have 146 097 days.
+/// Days since the start of 1970 in the Gregorian calendar. Years start in March here, so that the leap day comes last;
+/// 400 years have 146 097 days.
 const fn days_of(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));

@@ -1,7 +1,7 @@
 //! Writing one writer's file, whatever the file system does.
 //!
-//! What must hold: nobody waits for another's write but [`JournalWriter::sync`]; memory is bounded; lines stand in the order
-//! of their sequence numbers; after an error nothing is trusted behind the last line that was written whole.
+//! What must hold: nobody waits for another's write but [`JournalWriter::sync`]; memory is bounded; lines stand in the
+//! order of their sequence numbers; after an error nothing is trusted behind the last line that was written whole.
 
 use super::time::monotonic_ns;
 use super::{Event, LINE_LIMIT, Record, VERSION, WallTime, file_name, rank_writer, tail};
@@ -192,8 +192,8 @@ impl JournalWriter {
         Ok(writer)
     }
 
-    /// As [`Self::open`], but the file is opened with the first write that succeeds; until then lines are kept as after any
-    /// other error.
+    /// As [`Self::open`], but the file is opened with the first write that succeeds; until then lines are kept as after
+    /// any other error.
     #[must_use]
     pub fn open_later(medium: Arc<dyn Medium>, folder: &Path, epoch: Epoch, rank: u32) -> Self {
         let path = folder.join(file_name(&rank_writer(rank)));
@@ -204,8 +204,8 @@ impl JournalWriter {
 
     /// Records that `event` happened now, and writes it with all that waits to be written.
     ///
-    /// Never fails: what cannot be written is kept (at most 1000 lines or 1 MiB, the newest) and tried again with the next
-    /// write. It waits for the file system, unless another thread does so already; see [`Self::note`].
+    /// Never fails: what cannot be written is kept (at most 1000 lines or 1 MiB, the newest) and tried again with the
+    /// next write. It waits for the file system, unless another thread does so already; see [`Self::note`].
     pub fn write(&self, event: Event) {
         self.note(event);
         self.flush();
