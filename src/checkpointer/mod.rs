@@ -363,7 +363,7 @@ impl Checkpointer {
                 ),
             };
             self.agreement.stop();
-            self.recorder.record(Event::AgreementStopped { reason: reason.clone() });
+            self.recorder.note(Event::AgreementStopped { reason: reason.clone() });
             tick.problem = Some(format!("no more checkpoints in this attempt: {reason}").into());
             return Ok(());
         }
@@ -378,7 +378,7 @@ impl Checkpointer {
                 self.due.passed(self.step);
                 self.due.since = Instant::now();
                 let reason = "the one before it is still being written".to_owned();
-                self.recorder.record(Event::Skipped { step: self.step, reason });
+                self.recorder.note(Event::Skipped { step: self.step, reason });
             }
             return Ok(());
         }
@@ -402,7 +402,7 @@ impl Checkpointer {
 
     fn give_up_agreeing(&mut self, error: &CommError, tick: &mut Tick) {
         let reason = error.to_string();
-        self.recorder.record(Event::AgreementStopped { reason: reason.clone() });
+        self.recorder.note(Event::AgreementStopped { reason: reason.clone() });
         tick.problem = Some(format!("no more checkpoints in this attempt: {reason}").into());
     }
 
@@ -436,20 +436,22 @@ impl Checkpointer {
         });
         let copied = self.copy(id, state);
         let blocked_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let (event, result) = match copied {
+        // Noted before the background can have anything to say about it.
+        let tick = self.agreement.tick();
+        self.recorder.note(Event::CheckpointStarted { id, tick, step, reason: reason.to_owned() });
+        let result = match copied {
             Ok((task, bytes)) => {
+                self.recorder.note(Event::Frozen { id, blocked_ns, bytes });
                 self.pipeline.write(task);
-                (Event::Frozen { id, blocked_ns, bytes }, Ok(()))
+                Ok(())
             }
             Err(why) => {
-                self.pipeline.fail(id, why.clone());
                 let what = format!("cannot freeze this rank's state for checkpoint {id}");
-                (Event::Problem { what, detail: why.clone() }, Err(why))
+                self.recorder.note(Event::Problem { what, detail: why.clone() });
+                self.pipeline.fail(id, why.clone());
+                Err(why)
             }
         };
-        let tick = self.agreement.tick();
-        self.recorder.record(Event::CheckpointStarted { id, tick, step, reason: reason.to_owned() });
-        self.recorder.record(event);
         (id, result)
     }
 

@@ -308,9 +308,19 @@ impl Writer {
                     if state.stop {
                         return;
                     }
-                    state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    // What ticks had to say waits for this thread.
+                    let beat = self.options.journal_beat;
+                    let (woken, timeout) =
+                        self.shared.changed.wait_timeout(state, beat).unwrap_or_else(PoisonError::into_inner);
+                    state = woken;
+                    if timeout.timed_out() {
+                        drop(state);
+                        self.recorder.flush();
+                        state = self.shared.lock();
+                    }
                 }
             };
+            self.recorder.flush();
             let (id, started) = (task.identity.id, Instant::now());
             let Task { identity, outline, grains, frozen, begun, appended } = *task;
             let name = CheckpointName { epoch: identity.epoch, id };

@@ -1,7 +1,7 @@
 //! What the library says: to the journal, and to standard error as far as the user wants it.
 //!
-//! What must hold: saying something never fails and never waits for another rank; nothing is printed that the setting `log`
-//! does not allow.
+//! What must hold: saying something never fails and never waits for another rank, and in a tick not for a file system
+//! either; nothing is printed that the setting `log` does not allow.
 
 use crate::config::Log;
 use crate::journal::{Event, JournalWriter};
@@ -19,14 +19,26 @@ impl Recorder {
         Self { journal, log, rank }
     }
 
-    /// Writes `event` to the journal, and prints it where the user wants to see such.
+    /// Writes `event` to the journal, and prints it where the user wants to see such. May wait for the file system: not for
+    /// ticks.
     pub(super) fn record(&self, event: Event) {
+        self.note(event);
+        self.flush();
+    }
+
+    /// As [`Self::record`], but leaves the writing to the next [`Self::flush`] by another thread.
+    pub(super) fn note(&self, event: Event) {
         if self.log >= Log::Normal
             && let Some(line) = self.line(&event)
         {
             eprintln!("piton: {line}");
         }
-        self.journal.write(event);
+        self.journal.note(event);
+    }
+
+    /// Writes what was noted.
+    pub(super) fn flush(&self) {
+        self.journal.flush();
     }
 
     /// What a person at the terminal is told.
