@@ -7,6 +7,8 @@
 use std::time::Duration;
 use thiserror::Error;
 
+#[cfg(feature = "mpi")]
+pub mod mpi;
 mod solo;
 pub mod threads;
 pub use solo::Solo;
