@@ -457,20 +457,24 @@ struct Steward {
     last_poll: Instant,
 }
 
-/// The first and the longest pause between two looks for the other ranks' shards.
-const LOOK_FIRST: Duration = Duration::from_micros(500);
-const LOOK_LAST: Duration = Duration::from_millis(50);
+/// The shortest and the longest pause between two looks for the other ranks' shards; in between, this share of the time
+/// that the checkpoint has taken already, so that looking delays the commit by no more than that.
+const LOOK_LEAST: Duration = Duration::from_micros(500);
+const LOOK_MOST: Duration = Duration::from_millis(50);
+const LOOK_SHARE: u32 = 64;
 
 impl Steward {
     fn run(mut self) {
-        let mut pause = LOOK_FIRST;
         let mut of = None;
         loop {
             let order = {
                 let state = self.shared.lock();
                 let idle = self.options.request_poll.min(self.options.journal_beat);
                 let ready = state.stop || (state.order.is_some() && of != state.order.as_ref().map(|order| order.name));
-                let pause = if state.order.is_some() { pause } else { idle };
+                let pause = state
+                    .order
+                    .as_ref()
+                    .map_or(idle, |order| (order.since.elapsed() / LOOK_SHARE).clamp(LOOK_LEAST, LOOK_MOST));
                 let state = match ready {
                     true => state,
                     false => self.shared.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
@@ -485,15 +489,12 @@ impl Steward {
                 of = None;
                 continue;
             };
-            if of != Some(order.name) {
-                (of, pause) = (Some(order.name), LOOK_FIRST);
-            }
+            of = Some(order.name);
             let fate = catch_unwind(AssertUnwindSafe(|| self.look_after(&order))).unwrap_or_else(|_| {
                 Some(Fate::Dropped("the steward panicked; please report this as a bug of Piton".into()))
             });
-            match fate {
-                Some(fate) => self.settle(&order, fate),
-                None => pause = (pause * 2).min(LOOK_LAST),
+            if let Some(fate) = fate {
+                self.settle(&order, fate);
             }
         }
     }
@@ -542,16 +543,25 @@ impl Steward {
             Err(error) => Some(error.to_string()),
         };
         match missing {
-            None => Some(self.commit(order).map_or_else(
-                |error| Fate::Dropped(error.to_string()),
-                |manifest| Fate::Committed { stored_bytes: manifest.stored_bytes, raw_bytes: manifest.raw_bytes },
-            )),
+            None => Some(self.commit(order).map_or_else(Fate::Dropped, |manifest| Fate::Committed {
+                stored_bytes: manifest.stored_bytes,
+                raw_bytes: manifest.raw_bytes,
+            })),
             Some(why) if late => Some(Fate::Dropped(why)),
             Some(_) => None,
         }
     }
 
-    fn commit(&self, order: &CommitOrder) -> Result<Manifest, StoreError> {
+    fn commit(&self, order: &CommitOrder) -> Result<Manifest, String> {
+        // Not for safety, which rests on the order of epochs: a job that was taken over from should not fill the store.
+        let newest = self.job.newest_claim().map_err(|error| error.to_string())?;
+        if let Some(newer) = newest.filter(|newest| *newest > order.name.epoch) {
+            return Err(format!("attempt {newer} of this job has taken over; this one should be stopped"));
+        }
+        self.write_manifest(order).map_err(|error| error.to_string())
+    }
+
+    fn write_manifest(&self, order: &CommitOrder) -> Result<Manifest, StoreError> {
         let manifest = self.job.draft_manifest(order.name, order.world, &order.notes)?;
         self.job.commit(&manifest)?;
         Ok(manifest)

@@ -434,20 +434,43 @@ impl JobFolder {
                 .map_err(io::Error::other)
                 .explain("encode", &path)?;
             self.write_new(&temporary, &bytes)?;
-            let linked = self.medium.link(&temporary, &path);
-            // Only tidying: the name that counts is the other one.
-            let removed = self.medium.remove_file(&temporary).explain("remove", &temporary);
-            match linked {
+            match self.medium.link(&temporary, &path) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                // Another attempt has this epoch; it may also have tidied up behind us.
+                Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                    let _ = self.medium.remove_file(&temporary);
+                    continue;
+                }
                 Err(source) => return Err(StoreError::Io { action: "claim an epoch by", path, source }),
             }
-            removed?;
             self.sync_folder(&folder)?;
+            self.tidy_claims(epoch);
             self.make_folder(&self.epoch_folder(epoch))?;
             return Ok(claim);
         }
         Err(StoreError::Contended { job: self.name.clone(), tries: TRIES })
+    }
+
+    /// Removes the temporary names of claims up to `epoch`, this one's and those of attempts that died over them.
+    fn tidy_claims(&self, epoch: Epoch) {
+        let folder = self.claims_folder();
+        for entry in self.medium.list(&folder).unwrap_or_default() {
+            let number = entry.name.strip_suffix(".tmp").and_then(|name| name.rsplit('-').next()?.parse().ok());
+            if number.is_some_and(|number| Epoch(number) <= epoch) {
+                // What stays is found again by the next attempt.
+                let _ = self.medium.remove_file(&folder.join(&entry.name));
+            }
+        }
+    }
+
+    /// The newest epoch that has a claim, whether that can be read or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn newest_claim(&self) -> Result<Option<Epoch>, StoreError> {
+        let folder = self.claims_folder();
+        let entries = self.medium.list(&folder).explain("list", &folder)?;
+        Ok(entries.iter().filter_map(|entry| Epoch::from_folder(entry.name.strip_suffix(".json")?)).max())
     }
 
     // ---- manifests ----

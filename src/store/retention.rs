@@ -3,7 +3,8 @@
 //! Comes in: all checkpoints of a job, and a policy. Goes out: those to remove, oldest first.
 //! What must hold: the newest `keep` committed checkpoints of the attempt that asks stay, and with them every checkpoint
 //! that holds chunks of theirs; pinned and labelled ones stay; nothing of other epochs goes before the attempt has `keep`
-//! commits of its own, nor while another attempt has a newer claim; what is in flight stays.
+//! commits of its own, and nothing at all once another attempt has a newer claim, since that may be reading it; what is in
+//! flight stays.
 
 use super::{Catalogue, CheckpointState, JobFolder, StoreError};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
@@ -32,6 +33,9 @@ impl RetentionPolicy {
         newest: CheckpointId,
         newest_claim: bool,
     ) -> Vec<CheckpointName> {
+        if !newest_claim {
+            return Vec::new();
+        }
         let own = || catalogue.entries.iter().filter(|entry| entry.name.epoch == epoch);
         let commits: Vec<_> = own().rev().filter_map(|entry| entry.manifest()).collect();
         let mut kept: BTreeSet<CheckpointId> = BTreeSet::new();
@@ -39,7 +43,7 @@ impl RetentionPolicy {
             kept.insert(manifest.id);
             kept.extend(&manifest.parents);
         }
-        let others_may_go = newest_claim && commits.len() >= self.keep.max(1);
+        let others_may_go = commits.len() >= self.keep.max(1);
         let goes = |entry: &&super::CheckpointEntry| {
             let CheckpointName { epoch: of, id } = entry.name;
             if entry.is_kept() {
