@@ -345,7 +345,11 @@ fn a_broken_chunk_is_named() {
     let chunk = *reader.chunks().find(|chunk| chunk.field == 1 && chunk.offset == 8192).unwrap();
     medium.files.lock().unwrap()[file()].lock().unwrap()[chunk.place as usize] ^= 4;
     let seen = AtomicU64::new(0);
-    let broken = reader.verify(&POOL, &|bytes| drop(seen.fetch_add(bytes, Ordering::Relaxed))).unwrap();
+    let broken = reader
+        .verify(&POOL, &|bytes| {
+            seen.fetch_add(bytes, Ordering::Relaxed);
+        })
+        .unwrap();
     assert_eq!(seen.into_inner(), reader.raw_bytes());
     assert_eq!(broken.len(), 1);
     assert_eq!((broken[0].field.as_str(), broken[0].offset, broken[0].place), ("flow", 8192, chunk.place));
