@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench codec -- [--mib N] [--chunk-kib A,B,…] [--dir DIR] [--repeat N]`
 //!
-//! Encoding and decoding are given for each second of processor time of one thread, so that other work on the machine does
-//! not show; both go through the whole writer and reader, with files in memory. With `--dir`, shards are
+//! Encoding and decoding are given for each second of processor time of one thread, so that other work on the machine
+//! does not show; both go through the whole writer and reader, with files in memory. With `--dir`, shards are
 //! written there, in wall-clock time, in turn with controls of the same run: the same stored bytes written and synced
 //! plainly (through the page cache, and past it), and encoding alone.
 

@@ -71,8 +71,8 @@ impl Codec {
     }
 }
 
-/// Every plane starts, in the head of the stored bytes, with a word: its kind in the upper two bits, and in the others how
-/// many bytes are stored of it (of kind `ONE_VALUE`: the value, and none is).
+/// Every plane starts, in the head of the stored bytes, with a word: its kind in the upper two bits, and in the others
+/// how many bytes are stored of it (of kind `ONE_VALUE`: the value, and none is).
 const KIND_SHIFT: u32 = 30;
 const AS_IT_IS: u32 = 0;
 const ZSTD: u32 = 1;
@@ -81,10 +81,10 @@ const ONE_VALUE: u32 = 2;
 /// Chunks up to this size are not sampled: zstd may see in them what a count of bytes does not, and costs little.
 const SMALL: usize = 16 << 10;
 
-/// A plane of more bits of entropy for a byte than this is stored as it is where speed counts. Measured on planes of smooth
-/// pairs of f64 (ratio at GB/s of one core): 1.42 at 0.8 with a limit of 7.2, 1.37 at 1.0 with 6.5, 1.32 at 1.4 with 5;
-/// uniformly random f64 1.18 at 1.3, 1.18 at 1.5, 1.14 at 1.8. Planes above it cost more time than disks take for
-/// what they save.
+/// A plane of more bits of entropy for a byte than this is stored as it is where speed counts. Measured on planes of
+/// smooth pairs of f64 (ratio at GB/s of one core): 1.42 at 0.8 with a limit of 7.2, 1.37 at 1.0 with 6.5, 1.32 at 1.4
+/// with 5; uniformly random f64 1.18 at 1.3, 1.18 at 1.5, 1.14 at 1.8. Planes above it cost more time than disks take
+/// for what they save.
 const WORTHWHILE_BITS: f32 = 5.0;
 
 /// The outcome of [`Encoder::encode`].

@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+type Content = Arc<Mutex<Vec<u8>>>;
+
 /// Files in memory, of which writes can be made to fail.
 #[derive(Debug, Default)]
 struct Memory {
-    files: Arc<Mutex<HashMap<PathBuf, Arc<Mutex<Vec<u8>>>>>>,
+    files: Mutex<HashMap<PathBuf, Content>>,
     /// Writes past this many bytes find no room.
     room: Option<u64>,
     sync_fails: bool,
@@ -23,7 +25,7 @@ struct Memory {
 
 #[derive(Debug)]
 struct MemoryFile {
-    bytes: Arc<Mutex<Vec<u8>>>,
+    bytes: Content,
     room: Option<u64>,
     sync_fails: bool,
 }
