@@ -71,8 +71,8 @@ impl Codec {
     }
 }
 
-/// Every plane starts, in the head of the stored bytes, with a word: its kind in the upper two bits, and in the others how
-/// many bytes are stored of it (of kind `ONE_VALUE`: the value, and none is).
+/// Every plane starts, in the head of the stored bytes, with a word: its kind in the upper two bits, and in the others
+/// how many bytes are stored of it (of kind `ONE_VALUE`: the value, and none is).
 const KIND_SHIFT: u32 = 30;
 const AS_IT_IS: u32 = 0;
 const ZSTD: u32 = 1;
@@ -80,6 +80,12 @@ const ONE_VALUE: u32 = 2;
 
 /// Chunks up to this size are not sampled: zstd may see in them what a count of bytes does not, and costs little.
 const SMALL: usize = 16 << 10;
+
+/// A plane of more bits of entropy for a byte than this is stored as it is where speed counts. Measured on planes of
+/// smooth pairs of f64 (ratio at GB/s of one core): 1.42 at 0.8 with a limit of 7.2, 1.37 at 1.0 with 6.5, 1.32 at 1.4
+/// with 5; uniformly random f64 1.18 at 1.3, 1.18 at 1.5, 1.14 at 1.8. Planes above it cost more time than disks take
+/// for what they save.
+const WORTHWHILE_BITS: f32 = 5.0;
 
 /// The outcome of [`Encoder::encode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,8 +170,12 @@ impl Encoder {
         let seen = filter::sample(lane, raw, distance, &mut self.plain, &mut self.differences);
         let differences = filter::entropies(lane, seen, &self.differences);
         let plain = filter::entropies(lane, seen, &self.plain);
-        // An entropy this near to 8 bits promises less than zstd's time is worth.
-        let limit = if compression == Compression::Auto { 7.2 } else { 7.9 };
+        let limit = match compression {
+            Compression::Zstd(_) => 7.9,
+            // All or nothing: words that repeat are not seen in a count of bytes.
+            _ if lane == 1 => 7.2,
+            _ => WORTHWHILE_BITS,
+        };
         let promise =
             |bits: &[f32; 8]| bits.iter().take(lane).filter(|&&bits| bits < limit).map(|b| 8.0 - b).sum::<f32>();
         let (bits, distance) =
@@ -188,16 +198,27 @@ impl Encoder {
         stored: &mut Vec<u8>,
     ) -> Option<usize> {
         let lanes = raw.len() / lane;
+        if lanes == 0 {
+            return None;
+        }
         let (whole, tail) = raw.split_at(lanes * lane);
         let head = 4 * lane;
         grow(&mut self.planes, raw.len());
         grow(stored, raw.len());
-        let planes = &mut self.planes[..whole.len()];
-        filter::split(lane, whole, plan.distance, planes);
+        // The lowest planes of floating-point numbers are noise: they need no copy on their way.
+        let ready = plan.promising.iter().take(lane).take_while(|promising| !**promising).count();
+        let (_, rest) = stored[..raw.len()].split_at_mut_checked(head)?;
+        let (direct, _) = rest.split_at_mut_checked(ready * lanes)?;
+        let mut cuts = direct.chunks_mut(lanes).chain(self.planes.chunks_mut(lanes));
+        let mut outs: [&mut [u8]; 8] = [(); 8].map(|()| cuts.next().unwrap_or_default());
+        filter::split(lane, whole, plan.distance, &mut outs);
         let stored = &mut stored[..raw.len()];
-        let mut at = head;
-        for (number, promising) in plan.promising.iter().enumerate().take(lane) {
-            let plane = &planes[number * lanes..(number + 1) * lanes];
+        for word in stored[..4 * ready].chunks_exact_mut(4) {
+            word.copy_from_slice(&(AS_IT_IS << KIND_SHIFT | lanes as u32).to_le_bytes());
+        }
+        let mut at = head + ready * lanes;
+        for (number, promising) in plan.promising.iter().enumerate().take(lane).skip(ready) {
+            let plane = &self.planes[(number - ready) * lanes..(number - ready + 1) * lanes];
             let (kind, len) = if let Some(value) = one_value(plane) {
                 (ONE_VALUE, u32::from(value))
             } else {

@@ -1,8 +1,8 @@
 //! The bytes of header, chunk records, index head and footer.
 //!
 //! Comes in: numbers, or byte arrays of fixed size from a file. Goes out: the other of the two. What must hold: every
-//! number is little-endian and at the place that `SHARD.md` gives; whatever is reserved is written as zero and refused as
-//! anything else, so that no byte is without meaning; nothing here allocates by a length from a file.
+//! number is little-endian and at the place that `SHARD.md` gives; whatever is reserved is written as zero and refused
+//! as anything else, so that no byte is without meaning; nothing here allocates by a length from a file.
 
 use super::ShardIdentity;
 use super::codec::Codec;
@@ -112,7 +112,8 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Takes numbers one after the other out of an array. The callers' arrays are of fixed size, and every take is inside it.
+/// Takes numbers one after the other out of an array. The callers' arrays are of fixed size, and every take is inside
+/// it.
 struct Taker<'a> {
     bytes: &'a [u8],
     at: usize,

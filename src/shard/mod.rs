@@ -1,17 +1,17 @@
 //! One rank's file of a checkpoint.
 //!
-//! Comes in: the bytes of a rank's fields with their [`Outline`], and who wrote them ([`ShardIdentity`]). Goes out: a file
-//! of compressed, checksummed chunks, and from it the same bytes again.
+//! Comes in: the bytes of a rank's fields with their [`Outline`], and who wrote them ([`ShardIdentity`]). Goes out: a
+//! file of compressed, checksummed chunks, and from it the same bytes again.
 //!
 //! What must hold:
 //! - one altered, missing or added byte anywhere in a shard is noticed by [`ShardReader::open`] together with
-//!   [`ShardReader::verify`] or [`ShardReader::read`]; nothing altered is ever handed out as a field's content. The digest
-//!   covers header, index and footer, and with the checksums in the index all of the file;
+//!   [`ShardReader::verify`] or [`ShardReader::read`]; nothing altered is ever handed out as a field's content. The
+//!   digest covers header, index and footer, and with the checksums in the index all of the file;
 //! - every byte of every field is in exactly one chunk;
 //! - a shard never stores more than the raw bytes would take (the index apart);
 //! - memory is bounded, however large the state is: a few chunks for each encoding thread, and the index;
-//! - a reader trusts nothing in the file: no panic, no overflow, no allocation that the file's length does not bound. It
-//!   refuses versions, codecs and flags that it does not know, by name.
+//! - a reader trusts nothing in the file: no panic, no overflow, no allocation that the file's length does not bound.
+//!   It refuses versions, codecs and flags that it does not know, by name.
 //!
 //! `SHARD.md` beside this file specifies the format byte by byte.
 
@@ -36,8 +36,8 @@ use crate::state::Outline;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whose state a shard holds, and of when. A checkpoint may be committed only where those of all its shards agree, but for
-/// the rank.
+/// Whose state a shard holds, and of when. A checkpoint may be committed only where those of all its shards agree, but
+/// for the rank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardIdentity {
     /// The job's name, at most 255 bytes.

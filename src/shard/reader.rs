@@ -1,9 +1,9 @@
 //! Reading a shard.
 //!
-//! Comes in: a file that anybody may have altered. Goes out: the fields' bytes as they were written, or an error that says
-//! what is wrong and where. What must hold: what is handed out has passed the checksums of stored and of raw bytes;
-//! memory for the index is bounded by the file's length, and for chunks by a few of them for each thread; only `pread`
-//! is used, because a truncated file under a memory map kills the process.
+//! Comes in: a file that anybody may have altered. Goes out: the fields' bytes as they were written, or an error that
+//! says what is wrong and where. What must hold: what is handed out has passed the checksums of stored and of raw
+//! bytes; memory for the index is bounded by the file's length, and for chunks by a few of them for each thread; only
+//! `pread` is used, because a truncated file under a memory map kills the process.
 
 use super::codec::{Codec, DecodeError, Decoder, grow};
 use super::layout::{self, ChunkRecord, FOOTER_BYTES, FORMAT_VERSION, Fault, Footer, HEADER_BYTES, Header};
@@ -294,12 +294,12 @@ impl ShardReader {
         Ok(bytes)
     }
 
-    /// Reads and decodes every chunk, in parallel on `pool`, and returns those that are broken, in the order of the file.
-    /// `progress` is told the raw bytes of every chunk that has been looked at.
+    /// Reads and decodes every chunk, in parallel on `pool`, and returns those that are broken, in the order of the
+    /// file. `progress` is told the raw bytes of every chunk that has been looked at.
     ///
     /// # Errors
-    /// [`ShardError::Read`] and [`ShardError::Memory`] where it could not be told; [`ShardError::Unsupported`] where a part
-    /// of a chunk is not known here.
+    /// [`ShardError::Read`] and [`ShardError::Memory`] where it could not be told; [`ShardError::Unsupported`] where a
+    /// part of a chunk is not known here.
     pub fn verify(&self, pool: &ThreadPool, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<BrokenChunk>, ShardError> {
         let mut broken: Vec<BrokenChunk> = pool.install(|| {
             self.records
@@ -493,7 +493,8 @@ fn rest_is_sound(file: &dyn MediumRead, footer: &Footer) -> io::Result<bool> {
     Ok(index.digest() == footer.index_checksum)
 }
 
-/// Checks that the chunks lie back to back between header and index and that every byte of every field is in exactly one.
+/// Checks that the chunks lie back to back between header and index and that every byte of every field is in exactly
+/// one.
 fn arrange(
     about: About<'_>,
     header: &Header,

@@ -1,8 +1,8 @@
 //! Buffers and compressor states that outlive a checkpoint.
 //!
-//! Comes in: what somebody has done with. Goes out: the one put back last, which is the likeliest to be in the cache, or a new
-//! one. What must hold: at most `room` of them are kept, so that an idle process holds little. The first touch of fresh
-//! memory costs more than anything that is done with it here, which is why they are kept at all.
+//! Comes in: what somebody has done with. Goes out: the one put back last, which is the likeliest to be in the cache,
+//! or a new one. What must hold: at most `room` of them are kept, so that an idle process holds little. The first touch
+//! of fresh memory costs more than anything that is done with it here, which is why they are kept at all.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+type Content = Arc<Mutex<Vec<u8>>>;
+
 /// Files in memory, of which writes can be made to fail.
 #[derive(Debug, Default)]
 struct Memory {
-    files: Arc<Mutex<HashMap<PathBuf, Arc<Mutex<Vec<u8>>>>>>,
+    files: Mutex<HashMap<PathBuf, Content>>,
     /// Writes past this many bytes find no room.
     room: Option<u64>,
     sync_fails: bool,
@@ -23,7 +25,7 @@ struct Memory {
 
 #[derive(Debug)]
 struct MemoryFile {
-    bytes: Arc<Mutex<Vec<u8>>>,
+    bytes: Content,
     room: Option<u64>,
     sync_fails: bool,
 }
@@ -345,7 +347,11 @@ fn a_broken_chunk_is_named() {
     let chunk = *reader.chunks().find(|chunk| chunk.field == 1 && chunk.offset == 8192).unwrap();
     medium.files.lock().unwrap()[file()].lock().unwrap()[chunk.place as usize] ^= 4;
     let seen = AtomicU64::new(0);
-    let broken = reader.verify(&POOL, &|bytes| drop(seen.fetch_add(bytes, Ordering::Relaxed))).unwrap();
+    let broken = reader
+        .verify(&POOL, &|bytes| {
+            seen.fetch_add(bytes, Ordering::Relaxed);
+        })
+        .unwrap();
     assert_eq!(seen.into_inner(), reader.raw_bytes());
     assert_eq!(broken.len(), 1);
     assert_eq!((broken[0].field.as_str(), broken[0].offset, broken[0].place), ("flow", 8192, chunk.place));

@@ -1,9 +1,9 @@
 //! Writing a shard.
 //!
 //! Comes in: pieces of fields, in any order, and a pool to encode them on. Goes out: the file, and a summary with its
-//! digest. What must hold: chunks lie in the file in the order of the pieces, whatever the number of threads; every byte of
-//! every field is given exactly once, or [`ShardWriter::finish`] refuses; no more than a few chunks for each thread
-//! are held; index and footer are written last, so that a file that was left half-written is no shard; after the
+//! digest. What must hold: chunks lie in the file in the order of the pieces, whatever the number of threads; every
+//! byte of every field is given exactly once, or [`ShardWriter::finish`] refuses; no more than a few chunks for each
+//! thread are held; index and footer are written last, so that a file that was left half-written is no shard; after the
 //! first error nothing more is written, and no call waits for anything but the one write that the system is at.
 //!
 //! A thread of the writer's own does nothing but write: chunks are encoded and copied into its next buffer meanwhile.
@@ -29,10 +29,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// The raw bytes of a chunk, unless the options say otherwise.
+///
+/// Measured with 256 KiB to 4 MiB on nine kinds of data (`cargo bench --bench codec`): the ratio differs by less than 2
+/// %; encoding is fastest from 512 KiB to 1 MiB, and decoding up to 512 KiB, since larger chunks and their planes fall
+/// out of the second-level cache (4 MiB: 0.9 × the speed of both, noise 0.75 ×).
 pub const DEFAULT_CHUNK_BYTES: usize = 512 << 10;
 
-/// How many bytes the writing thread is given at once, and how many such buffers there are: one being written, one ready,
-/// one being filled.
+/// How many bytes the writing thread is given at once, and how many such buffers there are: one being written, one
+/// ready, one being filled.
 const BUFFER_BYTES: usize = 4 << 20;
 const BUFFERS: usize = 3;
 /// Encoded chunks that wait for their turn, for each thread of the pool.
@@ -445,13 +449,13 @@ impl ShardWriter {
 
     /// Encodes `pieces` on `pool` and writes them in their order. They may be longer than a chunk, and are then cut.
     ///
-    /// Returns when all are encoded; the last of them may still be on their way to the file. Called on a thread of `pool`
-    /// itself, it encodes on that thread alone.
+    /// Returns when all are encoded; the last of them may still be on their way to the file. Called on a thread of
+    /// `pool` itself, it encodes on that thread alone.
     ///
     /// # Errors
-    /// [`ShardError::Misuse`] where a piece is not inside its field, does not start and end where chunks do, or was given
-    /// before; [`ShardError::Write`] where the system refuses a write, which may be one of an earlier call. After an
-    /// error the writer is of no use any more.
+    /// [`ShardError::Misuse`] where a piece is not inside its field, does not start and end where chunks do, or was
+    /// given before; [`ShardError::Write`] where the system refuses a write, which may be one of an earlier call. After
+    /// an error the writer is of no use any more.
     pub fn write(&mut self, pool: &ThreadPool, pieces: &[Piece<'_>]) -> Result<(), ShardError> {
         if self.failed {
             return Err(self.misuse("it is written to after an error".into()));
