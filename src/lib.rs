@@ -26,3 +26,8 @@ pub use state::{
     Array, ArrayField, DescribeError, DescribeProblem, Element, Fields, Kind, KindError, Outline, OwnedKind, State,
     Unfit, UnfitRow,
 };
+
+/// The README's code is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
