@@ -9,22 +9,22 @@
 
 mod worlds;
 
-use piton::ids::Epoch;
 use piton::medium::recording::{CrashPoint, Image, Operation, OperationKind, RecordingMedium};
 use piton::store::Pin;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 use std::time::Instant;
 use worlds::{Facts, Plan, Random, Violation, all_of, is_long, job, name, recover, run, violation};
 
-/// The life of a job: first checkpoints and retention, a pin, a resume, the end, a start afresh, and a resume of that.
+/// The life of a job: a start that comes to nothing, first checkpoints and retention, a pin, a resume, the end, a start afresh, and a resume of that.
 fn live(medium: &RecordingMedium, world: usize) -> Result<(), String> {
+    run(medium, world, Plan { arguments: &[], until: 2, finish: false })?;
     run(medium, world, Plan { arguments: &[], until: 7, finish: false })?;
-    let pin = Pin { checkpoint: name(1, 1), note: None };
+    let pin = Pin { checkpoint: name(2, 1), note: None };
     job(medium).pin(&pin).map_err(|error| error.to_string())?;
-    medium.note("pinned 1 1");
+    medium.note("pinned 2 1");
     run(medium, world, Plan { arguments: &["--resume"], until: 16, finish: false })?;
     run(medium, world, Plan { arguments: &["--resume"], until: 17, finish: true })?;
     run(medium, world, Plan { arguments: &["--fresh"], until: 10, finish: false })?;
@@ -111,7 +111,7 @@ fn play(medium: &RecordingMedium, world: usize, before: &Facts, extent: Extent) 
     }
     count.recoveries = cases.len();
     let second = Mutex::new(Count::default());
-    let result = all_of(&cases, |case| {
+    let result = all_of(&cases, 4, |case| {
         let explain = |(what, why)| (what, format!("{why}\n  {}", case.place));
         let recovery = recover(&case.image, &case.facts, world).map_err(explain)?;
         if case.second {
@@ -183,4 +183,76 @@ fn two_ranks_survive_every_crash() {
             false => Extent { bound: 16, recoveries: 250, second: 3 },
         },
     );
+}
+
+/// Tells apart where in the code an operation is made: a sync of a folder by what the same thread changed before it.
+#[derive(Debug, Default)]
+struct Sites {
+    last: HashMap<ThreadId, String>,
+    found: BTreeSet<String>,
+}
+
+impl Sites {
+    /// The name of the place of a sync, rename or link; to be called in every operation.
+    fn of(&mut self, operation: &Operation) -> Option<String> {
+        use OperationKind as Kind;
+        if !operation.kind.is_change() {
+            return None;
+        }
+        let role = operation.role();
+        let site = match operation.kind {
+            Kind::Sync | Kind::Rename | Kind::Link => Some(role.clone()),
+            Kind::SyncDir => {
+                let last = self.last.get(&thread::current().id());
+                Some(format!("{role} after {}", last.map_or("nothing", String::as_str)))
+            }
+            _ => None,
+        };
+        self.last.insert(thread::current().id(), role);
+        self.found.extend(site.clone());
+        site
+    }
+}
+
+/// What a run without the operations of one place breaks, if anything.
+fn without(site: &str, world: usize) -> Option<Violation> {
+    let medium = empty();
+    let (sites, target) = (Mutex::new(Sites::default()), site.to_owned());
+    medium.sabotage(move |operation| sites.lock().expect("no panic").of(operation).is_some_and(|site| site == target));
+    let lived = live(&medium, world);
+    medium.heal();
+    if let Err(why) = lived {
+        return Some(("the job runs at all", why));
+    }
+    // Mostly the files tell; where they don't, recoveries may.
+    let play =
+        |bound, recoveries| play(&medium, world, &Facts::default(), Extent { bound, recoveries, second: 0 }).1.err();
+    play(8, 0).or_else(|| play(24, 200))
+}
+
+#[test]
+fn every_sync_rename_and_link_is_needed() {
+    let (medium, sites) = (empty(), Arc::new(Mutex::new(Sites::default())));
+    let seen = Arc::clone(&sites);
+    medium.sabotage(move |operation| {
+        seen.lock().expect("no panic").of(operation);
+        false
+    });
+    live(&medium, 2).unwrap();
+    let found: Vec<String> = sites.lock().expect("no panic").found.iter().cloned().collect();
+    let broken = Mutex::new(BTreeMap::new());
+    let done: Result<(), ()> = all_of(&found, 4, |site| {
+        let violation = without(site, 2);
+        broken.lock().expect("no panic").insert(site.clone(), violation);
+        Ok(())
+    });
+    assert_eq!(done, Ok(()));
+    let broken = broken.into_inner().unwrap();
+    println!("without it                                                              what breaks");
+    for (site, violation) in &broken {
+        println!("{site:<72} {}", violation.as_ref().map_or("NOTHING", |(what, _)| what));
+    }
+    let needless: Vec<_> = broken.iter().filter(|(_, violation)| violation.is_none()).collect();
+    assert!(broken.len() > 12, "{broken:?}");
+    assert!(needless.is_empty(), "nobody would notice if these were missing: {needless:?}");
 }

@@ -347,7 +347,7 @@ impl JobFolder {
 
     // ---- claims ----
 
-    /// Makes the job's folders. Needed once before anything is written.
+    /// Makes the job's folders, which [`Self::claim`] makes durable. Needed once before anything is written.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -355,8 +355,10 @@ impl JobFolder {
         if let Some(root) = self.folder.parent() {
             self.make_folders_above(root)?;
         }
-        for folder in [self.folder.clone(), self.claims_folder(), self.folder.join("pins"), self.requests_folder()] {
-            self.make_folder(&folder)?;
+        self.make_folder(&self.folder)?;
+        for folder in [self.claims_folder(), self.folder.join("pins"), self.requests_folder()] {
+            // Their names become durable with that of the attempt's folder, before anybody relies on what is in them.
+            self.medium.create_dir(&folder).explain("make the folder", &folder)?;
         }
         Ok(())
     }
@@ -444,6 +446,7 @@ impl JobFolder {
             }
             removed?;
             self.sync_folder(&folder)?;
+            // With it, all other folders of the job become durable.
             self.make_folder(&self.epoch_folder(epoch))?;
             return Ok(claim);
         }

@@ -9,9 +9,9 @@ use piton::comm::{Communicator, threads::Threads, threads::ThreadsRank};
 use piton::ids::{CheckpointId, CheckpointName, Epoch};
 use piton::journal::{self, Event};
 use piton::medium::Medium;
-use piton::medium::recording::{Image, RecordingMedium};
+use piton::medium::recording::{Image, KillSwitch, RecordingMedium};
 use piton::shard::ShardReader;
-use piton::store::{JobFolder, Store};
+use piton::store::{JobFolder, Pin, Store, sealed};
 use piton::{Builder, Checkpointer, Fields, Settled, State};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -255,11 +255,12 @@ pub fn attempt(
     notes: &RecordingMedium,
     rank: ThreadsRank,
     plan: Plan,
-    told: bool,
+    is_alive: impl Fn() -> bool,
 ) -> Result<Seen, String> {
     let number = rank.rank();
     let note = |text: String| {
-        if told {
+        // Nobody hears what the dead say.
+        if is_alive() {
             notes.note(text);
         }
     };
@@ -311,8 +312,9 @@ pub fn attempt(
 pub fn run(medium: &RecordingMedium, world: usize, plan: Plan) -> Result<Vec<Seen>, String> {
     let medium = medium.clone();
     let seen = each_rank(Threads::world(world), move |rank| {
-        let builder = builder(Arc::new(medium.clone()), plan.arguments);
-        attempt(builder.set("agreement_timeout", "60s").set("commit_timeout", "60s"), &medium, rank, plan, true)
+        let own = medium.for_rank(rank.rank(), Arc::new(KillSwitch::new()));
+        let builder = builder(own, plan.arguments);
+        attempt(builder.set("agreement_timeout", "60s").set("commit_timeout", "60s"), &medium, rank, plan, || true)
     })?;
     seen.into_iter().enumerate().map(|(rank, seen)| seen.map_err(|error| format!("rank {rank}: {error}"))).collect()
 }
@@ -364,8 +366,11 @@ pub fn violation(image: &Image, facts: &Facts, world: usize) -> Option<Violation
         }
     }
     for name in &facts.pinned {
-        if !job.is_pinned(*name).unwrap_or(false) || job.manifest(*name).is_err() {
-            return Some(("a pinned checkpoint is pinned and there", format!("checkpoint {name}")));
+        let file = format!("pins/{}-{}.json", name.epoch.folder(), name.id.folder());
+        let bytes = image.file(job.folder().join(file)).unwrap_or_default();
+        let pin = sealed::open::<Pin>("pin", 1, bytes).map(|pin| pin.checkpoint);
+        if pin.as_ref() != Ok(name) || job.manifest(*name).is_err() {
+            return Some(("a pinned checkpoint is pinned and there", format!("checkpoint {name}: {pin:?}")));
         }
     }
     for (epoch, from) in &facts.resumed {
@@ -499,14 +504,14 @@ pub fn is_long() -> bool {
     std::env::var_os("PITON_TEST_LONG").is_some_and(|value| value == "1")
 }
 
-/// Does `work` on all of `items`, four at a time, until one fails.
+/// Does `work` on all of `items`, `width` at a time, until one fails.
 ///
 /// # Errors
 /// The first failure.
-pub fn all_of<T: Sync, E: Send>(items: &[T], work: impl Fn(&T) -> Result<(), E> + Sync) -> Result<(), E> {
+pub fn all_of<T: Sync, E: Send>(items: &[T], width: usize, work: impl Fn(&T) -> Result<(), E> + Sync) -> Result<(), E> {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..width {
             scope.spawn(|| {
                 while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(error) = work(item) {
