@@ -13,7 +13,7 @@ use piton::medium::recording::{Event, Image, KillSwitch, RecordingMedium};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use worlds::{Facts, Plan, Random, all_of, attempt, builder, each_rank, go_on, is_long, run, violation};
+use worlds::{Facts, Plan, Random, Seen, all_of, attempt, builder, each_rank, go_on, is_long, run, violation};
 
 const WORLD: usize = 3;
 const END: u64 = 13;
@@ -119,7 +119,9 @@ fn play(base: &Base, case: Case) -> Result<Outcome, String> {
     {
         return Err(format!("nothing was done to it, and yet: {why}"));
     }
-    after(base, &medium).map_err(|why| format!("{why}; killed at {place:?}; the ranks said {results:?}"))?;
+    let said = |result: &Result<Seen, String>| result.as_ref().map_or_else(Clone::clone, |_| "all is well".to_owned());
+    let said: Vec<String> = results.iter().map(said).collect();
+    after(base, &medium).map_err(|why| format!("{why}; killed at {place:?}; the ranks said {said:?}"))?;
     Ok(Outcome { calls: switches.iter().map(|switch| switch.calls()).collect(), place, took })
 }
 
@@ -181,8 +183,10 @@ fn play_all(bases: &[Base], cases: &[Case]) -> Vec<(Case, Outcome)> {
         Ok::<(), String>(())
     });
     let done = done.into_inner().expect("no panic");
-    let longest = done.iter().map(|(_, outcome)| outcome.took).max().unwrap_or_default();
-    println!("{} runs in {:.1?}; the longest took {longest:.1?}", done.len(), start.elapsed());
+    println!("{} runs in {:.1?}; the longest:", done.len(), start.elapsed());
+    let mut longest: Vec<_> = done.iter().map(|(case, outcome)| (outcome.took, case, &outcome.place)).collect();
+    longest.sort();
+    longest.iter().rev().take(3).for_each(|(took, case, place)| println!("  {took:.1?} for {case:?} at {place:?}"));
     if let Err(why) = result {
         panic!("{why}");
     }

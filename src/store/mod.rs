@@ -461,9 +461,33 @@ impl JobFolder {
     /// [`StoreError::Io`]; it is then not known to be committed.
     pub fn commit(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let path = self.manifest_path(manifest.name());
+        self.write_manifest(manifest, &path, &temporary(&path))
+    }
+
+    /// Commits a complete checkpoint of an older attempt in the name of attempt `epoch`, which resumes from it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; it is then not known to be committed.
+    pub fn roll_forward(&self, epoch: Epoch, manifest: &Manifest) -> Result<(), StoreError> {
+        let path = self.manifest_path(manifest.name());
+        // Should the older attempt still run and commit it as well, then neither finds its file half written by the other.
+        let temporary = path.with_file_name(format!("{MANIFEST_FILE}.{}.tmp", epoch.folder()));
+        self.write_manifest(manifest, &path, &temporary)
+    }
+
+    fn write_manifest(&self, manifest: &Manifest, path: &Path, temporary: &Path) -> Result<(), StoreError> {
         let bytes =
-            sealed::seal("manifest", MANIFEST_VERSION, manifest).map_err(io::Error::other).explain("encode", &path)?;
-        self.write_durably(&path, &bytes)
+            sealed::seal("manifest", MANIFEST_VERSION, manifest).map_err(io::Error::other).explain("encode", path)?;
+        self.write_new(temporary, &bytes)?;
+        self.publish(temporary, path)
+    }
+
+    /// Makes durable that a checkpoint is committed, which whoever wrote its manifest may not have come to do.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn confirm(&self, name: CheckpointName) -> Result<(), StoreError> {
+        self.sync_folder(&self.checkpoint_folder(name))
     }
 
     /// The manifest of a committed checkpoint, checked against its place and in itself.
@@ -623,7 +647,7 @@ impl JobFolder {
         let folder = self.checkpoint_folder(name);
         let manifest = self.manifest_path(name);
         match self.medium.remove_file(&manifest) {
-            Ok(()) => self.sync_folder(&folder)?,
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::Io { action: "remove", path: manifest, source }),
         }
@@ -631,6 +655,8 @@ impl JobFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => result.explain("list", &folder)?,
         };
+        // Also where there was no manifest: whoever removed it may not have come as far as this.
+        self.sync_folder(&folder)?;
         for entry in entries {
             let path = folder.join(&entry.name);
             match self.medium.remove_file(&path) {

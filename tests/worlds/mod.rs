@@ -128,7 +128,7 @@ pub struct Facts {
     /// What attempts said they resumed from.
     pub resumed: BTreeMap<Epoch, CheckpointName>,
     /// What attempts said they finished with.
-    pub finished: BTreeMap<Epoch, CheckpointName>,
+    pub finished: BTreeMap<Epoch, CheckpointId>,
     /// Attempts whose end was told.
     pub ended: BTreeSet<Epoch>,
     /// Checkpoints that a user was told are pinned.
@@ -199,7 +199,7 @@ impl Facts {
                 self.resumed.insert(epoch, CheckpointName { epoch: from, id });
             }
             Event::Finished { id: Some(id), .. } => {
-                self.finished.entry(epoch).or_insert(of(id));
+                self.finished.insert(epoch, id);
             }
             _ => {}
         }
@@ -380,7 +380,7 @@ pub fn violation(image: &Image, facts: &Facts, world: usize) -> Option<Violation
         }
     }
     for (epoch, with) in &facts.finished {
-        if job.finished(*epoch).map(|finished| finished.checkpoint) != Some(*with) {
+        if job.finished(*epoch).map(|finished| finished.checkpoint.id) != Some(*with) {
             return Some(("a job that finished is finished", format!("epoch {epoch}")));
         }
     }
@@ -463,7 +463,7 @@ pub fn go_on(
         if step(name).is_some_and(|step| step != at) {
             return Err(("what is restored is what was saved", describe("another step")));
         }
-        if facts.finished.values().any(|end| *end == name) && !finished {
+        if facts.finished.values().any(|end| *end == name.id) && !finished {
             return Err(("a job that finished is finished", describe("it goes on")));
         }
     }
