@@ -167,15 +167,13 @@ impl Checkpointer {
         started: Instant,
     ) -> Result<Resumed, ResumeError> {
         let (checkpoint, step) = (manifest.name(), manifest.step);
-        let noted = match self.agreement.rank() {
-            0 => {
-                self.job.note_resumed(self.epoch, &ResumedFrom { checkpoint, step }).map_err(|error| error.to_string())
+        if self.agreement.rank() == 0 {
+            self.secure(manifest, rolled_forward);
+            if let Err(error) = self.job.note_resumed(self.epoch, &ResumedFrom { checkpoint, step }) {
+                // Only the count of attempts that came to nothing depends on it.
+                let what = "cannot note what was resumed from".into();
+                self.recorder.record(Event::Problem { what, detail: error.to_string() });
             }
-            _ => Ok(()),
-        };
-        if let Err(detail) = noted {
-            // Only the count of attempts that came to nothing depends on it.
-            self.recorder.record(Event::Problem { what: "cannot note what was resumed from".into(), detail });
         }
         self.recorder.record(Event::Resumed {
             epoch: checkpoint.epoch,
@@ -226,6 +224,27 @@ impl Checkpointer {
     }
 
     // ---- rank 0 ----
+
+    /// Sees to it that what is resumed from now is there the next time as well, committed. It may have been found as its attempt
+    /// left it when it was killed, before all of it was durable.
+    fn secure(&self, manifest: &Manifest, rolled_forward: bool) {
+        let CheckpointName { epoch, id } = manifest.name();
+        let secured = match rolled_forward {
+            true => self.job.roll_forward(self.epoch, manifest),
+            false => self.job.confirm(manifest.name()),
+        };
+        match secured {
+            Ok(()) if rolled_forward => {
+                self.recorder.record(Event::RolledForward { epoch, id, step: manifest.step });
+            }
+            Ok(()) => {}
+            Err(error) => {
+                // It is good to go on from; only the next crash may find an older one.
+                let what = format!("cannot make checkpoint {id} (epoch {epoch}) last");
+                self.recorder.record(Event::Problem { what, detail: error.to_string() });
+            }
+        }
+    }
 
     fn begin_search(&self, request: ResumeRequest) -> Result<Search, String> {
         let catalogue = self.job.catalogue().map_err(|error| error.to_string())?;
