@@ -218,7 +218,10 @@ impl Example {
         option("--threads N", "compute threads in each rank [its share of the cores]".to_owned());
         option("--pace MILLISECONDS", "the least wall time of a step, to watch it [0]".to_owned());
         option("--inject kill-rank=R@step=S", "rank R sends itself SIGKILL after step S".to_owned());
-        option("--resume[=ID|latest|required|off]", "go on from the newest checkpoint, or from the one named".to_owned());
+        option(
+            "--resume[=ID|latest|required|off]",
+            "go on from the newest checkpoint, or from the one named".to_owned(),
+        );
         option("--fresh", "start anew; the checkpoints that are there are archived".to_owned());
         option("--take-over", "resume even though an older attempt seems to be alive".to_owned());
         option("--piton.KEY=VALUE", "any setting of Piton's, as in its configuration file".to_owned());

@@ -143,7 +143,9 @@ impl World {
 
     fn receive(&self, from: usize, values: &mut [f64]) {
         match &self.links {
-            Links::Alone => unreachable!("rank 0 of 1 has nobody to get {} numbers from, not even {from}", values.len()),
+            Links::Alone => {
+                unreachable!("rank 0 of 1 has nobody to get {} numbers from, not even {from}", values.len())
+            }
             #[cfg(feature = "mpi")]
             Links::Mpi(mpi) => mpi.receive(from, values),
             #[cfg(test)]
