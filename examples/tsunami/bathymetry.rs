@@ -154,7 +154,7 @@ mod tests {
             let [x, y] = floor.share_of(longitude, latitude);
             floor.elevation(x, y)
         };
-        assert!(at(236.4, 48.3) < -50.0 && at(236.8, 49.6) > 300.0);
+        assert!(at(236.4, 48.3) < -50.0 && at(236.85, 49.6) > 300.0);
     }
 
     #[test]
