@@ -1,5 +1,9 @@
 //! Piton: coordinated, asynchronous, verified checkpoints for parallel jobs.
 
+// The derive macros say `::piton`, in this crate's own tests too.
+#[cfg(test)]
+extern crate self as piton;
+
 pub mod comm;
 pub mod config;
 pub mod ids;
@@ -12,3 +16,9 @@ pub mod store;
 
 mod checkpointer;
 mod freeze;
+
+pub use piton_derive::{Element, State};
+pub use state::{
+    Array, ArrayField, DescribeError, DescribeProblem, Element, Fields, Kind, KindError, Outline, OwnedKind, State,
+    Unfit, UnfitRow,
+};

@@ -13,6 +13,23 @@ pub struct Outline {
     pub fields: Vec<FieldOutline>,
 }
 
+impl Outline {
+    /// The field of that name.
+    pub fn get(&self, name: &str) -> Option<&FieldOutline> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// The outline of the state that was nested under `name`, with its fields named as that state names them itself;
+    /// empty if there is none. For passing [`State::prepare`](super::State::prepare) on.
+    pub fn nested(&self, name: &str) -> Outline {
+        let inner = |field: &FieldOutline| {
+            let rest = field.name.strip_prefix(name)?.strip_prefix('.')?;
+            Some(FieldOutline { name: rest.to_owned(), ..field.clone() })
+        };
+        Outline { fields: self.fields.iter().filter_map(inner).collect() }
+    }
+}
+
 /// The description of one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
