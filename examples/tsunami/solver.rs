@@ -277,6 +277,23 @@ impl Sea {
     }
 }
 
+impl piton::State for Sea {
+    fn describe<'a>(&'a mut self, fields: &mut piton::Fields<'a>) {
+        let (nx, Rows { first, count, all }) = (self.nx, self.rows);
+        let (global, offset, extent) = ([all, nx], [first, 0], [count, nx]);
+        let halo = [[HALO, HALO], [0, 0]];
+        fields.array("depth", &mut self.water.depth).block_of(global, offset, extent).halo(halo);
+        fields.array("flow_east", &mut self.water.east).block_of(global, offset, extent).halo(halo);
+        fields.array("flow_north", &mut self.water.north).block_of(global, offset, extent).halo(halo);
+        fields.array("max_height", &mut self.highest).block_of(global, offset, extent);
+        fields.array("arrival", &mut self.arrival).block_of(global, offset, extent);
+        fields.value("time", &mut self.time);
+        fields.constant("cell", &self.cell);
+        fields.constant("time_step", &self.time_step);
+        fields.constant("drag", &self.drag);
+    }
+}
+
 /// Where a cell `index - HALO` of `count` is taken from, and whether it is beyond the edges.
 fn beyond(index: usize, count: usize, edges: Edges) -> (usize, bool) {
     let inside = index.checked_sub(HALO).filter(|&inside| inside < count);
