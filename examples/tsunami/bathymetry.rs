@@ -104,19 +104,36 @@ impl SeaFloor {
 
     /// A smooth surface near the points (cubic B-spline), whose slopes do not jump: for shading only.
     pub fn smooth_elevation(&self, x: f64, y: f64) -> f64 {
-        let ([column, row], [x, y]) = self.corner(x, y);
         let weights = |t: f64| {
             let s = 1.0 - t;
             [s * s * s, 3.0 * t * t * t - 6.0 * t * t + 4.0, 3.0 * s * s * s - 6.0 * s * s + 4.0, t * t * t]
                 .map(|weight| weight / 6.0)
         };
+        self.weighted(x, y, weights, |elevation| elevation)
+    }
+
+    /// Whether a map shows land. The shore is half-way between wet and dry points, in a smooth line (Catmull and Rom's
+    /// through the elevations as far as they are small), however steep the land is: for drawing only.
+    pub fn looks_dry(&self, x: f64, y: f64) -> bool {
+        let weights = |t: f64| {
+            let s = 1.0 - t;
+            let (near, far) = (|t: f64| 1.0 - 2.5 * t * t + 1.5 * t * t * t, |s: f64, t: f64| -0.5 * t * s * s);
+            [far(s, t), near(t), near(s), far(t, s)]
+        };
+        self.weighted(x, y, weights, |elevation| (elevation / 5.0).clamp(-1.0, 1.0)) >= 0.0
+    }
+
+    /// A sum over the 4 × 4 points around.
+    fn weighted(&self, x: f64, y: f64, weights: impl Fn(f64) -> [f64; 4], value: impl Fn(f64) -> f64) -> f64 {
+        let ([column, row], [x, y]) = self.corner(x, y);
         let (across, along) = (weights(x), weights(y));
         let near = |index: usize, offset: usize, count: usize| (index + offset).saturating_sub(1).min(count - 1);
-        let (across_all, mut sum) = (self.longitudes.len(), 0.0);
+        let (columns, rows) = (self.longitudes.len(), self.latitudes.len());
+        let mut sum = 0.0;
         for (dy, along) in along.iter().enumerate() {
             for (dx, across) in across.iter().enumerate() {
-                let at = near(row, dy, self.latitudes.len()) * across_all + near(column, dx, across_all);
-                sum += along * across * self.elevation[at];
+                let at = near(row, dy, rows) * columns + near(column, dx, columns);
+                sum += along * across * value(self.elevation[at]);
             }
         }
         sum

@@ -1,4 +1,5 @@
-//! A tsunami in the Salish Sea: a slump sets the water in motion, and the wave runs over the real sea floor.
+//! A tsunami in the Salish Sea: off the mouth of the Fraser ground slides into the Strait of Georgia, and the wave runs
+//! over the real sea floor.
 //!
 //! | file | what is in it |
 //! | --- | --- |
@@ -36,7 +37,7 @@ const EXAMPLE: Example = Example {
     steps: 2000,
     every: 200,
     own: &[
-        Own { flag: "--source", value: "PLACE", help: "where: juan-de-fuca, georgia or ocean [juan-de-fuca]" },
+        Own { flag: "--source", value: "PLACE", help: "where: georgia, juan-de-fuca or ocean [georgia]" },
         Own { flag: "--picture", value: "FILE", help: "the picture [tsunami.png]" },
         Own { flag: "--gauges", value: "FILE", help: "the log of the tide gauges [tsunami-gauges.csv]" },
         Own {
@@ -55,8 +56,8 @@ const EXAMPLE: Example = Example {
 
 /// Where the water is set in motion: name, degrees east, degrees north, radius (m), height (m).
 const SOURCES: [(&str, f64, f64, f64, f64); 3] = [
-    ("juan-de-fuca", 235.98, 48.29, 7e3, 4.0),
     ("georgia", 236.48, 49.22, 7e3, 4.0),
+    ("juan-de-fuca", 235.98, 48.29, 7e3, 4.0),
     ("ocean", 234.45, 48.22, 12e3, 4.0),
 ];
 /// Steps between two readings of the gauges.

@@ -104,11 +104,11 @@ impl Scene<'_> {
         let light =
             (0.5 * east - 0.5 * north + std::f64::consts::FRAC_1_SQRT_2) / (1.0 + east * east + north * north).sqrt();
         let shade = light / std::f64::consts::FRAC_1_SQRT_2;
-        if elevation >= 0.0 {
-            let tint = along(&LAND, (elevation / 2000.0).sqrt());
+        if self.floor.looks_dry(x, y) {
+            let tint = along(&LAND, (elevation.max(0.0) / 2000.0).sqrt());
             return tint.map(|part| (part * (0.35 + 0.65 * shade)).clamp(0.0, 1.0));
         }
-        let tint = along(&SEA, (-elevation / 500.0).sqrt()).map(|part| part * (0.75 + 0.25 * shade));
+        let tint = along(&SEA, (-elevation.min(0.0) / 500.0).sqrt()).map(|part| part * (0.75 + 0.25 * shade));
         match self.highest_at(x, y) {
             Some(height) if height > SCALE[0] => {
                 let share = (height / SCALE[0]).ln() / (SCALE[1] / SCALE[0]).ln();
@@ -147,7 +147,7 @@ impl Scene<'_> {
 
     fn arrival_at(&self, x: f64, y: f64) -> f64 {
         let around = self.around(x, y);
-        if self.floor.elevation(x, y) >= 0.0 || around.iter().any(|(cell, _)| self.arrival[*cell] < 0.0) {
+        if self.floor.looks_dry(x, y) || around.iter().any(|(cell, _)| self.arrival[*cell] < 0.0) {
             return f64::NAN;
         }
         around.iter().map(|(cell, weight)| weight * self.arrival[*cell]).sum()
@@ -248,8 +248,7 @@ impl Scene<'_> {
         let minutes = (self.time / 60.0).round();
         let [nx, ny] = self.size;
         let words = format!(
-            "Greatest height of the wave in the first {minutes} minutes; white lines: where it was after every 10. \
-             {nx} x {ny} cells"
+            "Greatest height of the wave within {minutes} minutes, and where it was every 10 minutes ({nx} × {ny} cells)"
         );
         canvas.text([left, 82.0], &words, style(15.0));
 
