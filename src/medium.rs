@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 mod real;
+pub mod recording;
 
 pub use real::{Access, RealMedium};
 

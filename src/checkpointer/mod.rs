@@ -1,1 +1,744 @@
-//! (room)
+//! The session that an application holds.
+//!
+//! Comes in: the application's ticks, and its state at some of them. Goes out: committed checkpoints, and the way back to
+//! the newest.
+//!
+//! ```text
+//! open ─► resume ─► tick ─► tick ─► … ─► finish
+//!                    │ due? all ranks take it at one tick      (agreement)
+//!                    ▼
+//!                  freeze: copy, let the application go on      (freeze)
+//!                    ▼ in the background
+//!                  encode, write, commit, retire               (pipeline)
+//! ```
+//!
+//! What must hold: a tick never fails and never waits for a file system; a checkpoint that goes wrong costs that checkpoint
+//! and nothing else; all ranks freeze at one step or none does; an outcome that an error reports is the same on every rank.
+
+use crate::comm::{CommError, IntoCommunicator};
+use crate::config::{Layer, Settings};
+use crate::freeze::{Frozen, Plan, Staging};
+use crate::ids::{CheckpointId, CheckpointName, Epoch};
+use crate::journal::{End, Event};
+use crate::medium::Medium;
+use crate::shard::{EncodeOptions, Grain, Piece, ShardIdentity};
+use crate::state::{Fields, State};
+use crate::store::{Finished, JobFolder, ManifestNotes};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+mod agreement;
+mod errors;
+mod open;
+mod pipeline;
+mod recorder;
+mod resume;
+
+pub use errors::{CheckpointError, FinishError, OpenError, Refusal, ResumeError};
+
+use agreement::{Agreement, Verdict, Vote, Wants};
+use pipeline::{CommitOrder, Fate, Pipeline, Task, begin_shard};
+use recorder::Recorder;
+
+/// How long a checkpointer that is dropped without [`Checkpointer::finish`] waits for what is in flight.
+const LAST_WAIT: Duration = Duration::from_secs(20);
+
+/// What a tick tells the application.
+#[derive(Debug, Default)]
+#[must_use = "a job that was asked to halt should stop"]
+pub struct Tick {
+    stop: bool,
+    frozen: Option<CheckpointId>,
+    problem: Option<Box<str>>,
+}
+
+impl Tick {
+    /// Whether somebody asked the job to halt: leave the loop and call [`Checkpointer::finish`]. The same on every rank.
+    #[must_use]
+    pub fn should_stop(&self) -> bool {
+        self.stop
+    }
+
+    /// The checkpoint for which the state was frozen in this tick.
+    #[must_use]
+    pub fn frozen(&self) -> Option<CheckpointId> {
+        self.frozen
+    }
+
+    /// What went wrong with checkpoints in this tick. The simulation may go on; what is at stake stands in the text.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}
+
+/// Where a job goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// The application's step at the checkpoint.
+    pub step: u64,
+    /// The checkpoint.
+    pub checkpoint: CheckpointName,
+    /// Whether the application had come to its end there: chained jobs leave it at that.
+    pub finished: bool,
+}
+
+/// What became of the checkpoint that was in flight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Settled {
+    /// Nothing was.
+    Nothing,
+    /// It is committed, and survives.
+    Committed(CheckpointId),
+    /// It was dropped; the one before it stands.
+    Dropped {
+        /// Which.
+        id: CheckpointId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The checkpoint that holds the final state.
+    pub checkpoint: CheckpointName,
+    /// Its step.
+    pub step: u64,
+    /// Whether the job was asked to halt, and is to go on another time.
+    pub halted: bool,
+}
+
+/// Settings that the program itself makes, before those of files, environment and command line, which win.
+#[derive(Debug)]
+pub struct Builder {
+    job: String,
+    layer: Layer,
+    arguments: Vec<OsString>,
+    medium: Option<Arc<dyn Medium>>,
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident($type:ty) as $key:literal, $value:ident => $text:expr;)*) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $value: $type) -> Self {
+            self.layer.set($key, $text);
+            self
+        })*
+    };
+}
+
+impl Builder {
+    /// The program's arguments, in which `--resume[=latest|required|off|ID]`, `--fresh`, `--take-over` and
+    /// `--piton.KEY=VALUE` are looked for; all others are left alone.
+    #[must_use]
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.arguments = arguments.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where checkpoints are stored in tests, instead of the file system.
+    #[must_use]
+    pub fn medium(mut self, medium: Arc<dyn Medium>) -> Self {
+        self.medium = Some(medium);
+        self
+    }
+
+    /// Any setting by its name, written as in the configuration file.
+    #[must_use]
+    pub fn set(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.layer.set(key, value);
+        self
+    }
+
+    setters! {
+        /// The store: the folder that checkpoints of all jobs are kept in.
+        dir(&Path) as "dir", path => path.display();
+        /// Steps between checkpoints; 0: not by steps.
+        every_steps(u64) as "every_steps", steps => if steps == 0 { "off".into() } else { steps.to_string() };
+        /// Time between checkpoints; zero: not by time.
+        every(Duration) as "every", time => if time.is_zero() { "off".into() } else { format!("{}s", time.as_secs_f64()) };
+        /// How many of the newest checkpoints are kept, at least 1.
+        keep(u32) as "keep", count => count;
+        /// Threads per rank that copy and encode.
+        threads(u32) as "threads", count => count;
+    }
+
+    /// Opens the job for the ranks of `world`: `&world` of rsmpi (feature `mpi`), or [`crate::comm::Solo`]. Collective.
+    ///
+    /// # Errors
+    /// [`OpenError`], the same on every rank: a setting is nonsense, the store can't be used, there are checkpoints and neither
+    /// `--resume` nor `--fresh` was given, another attempt of the job still runs.
+    pub fn open(self, world: impl IntoCommunicator) -> Result<Checkpointer, OpenError> {
+        open::open(self, Box::new(world.into_communicator()?))
+    }
+}
+
+/// Takes checkpoints of a job, and brings it back.
+///
+/// ```
+/// # #[derive(piton::State)] struct Simulation { field: Vec<f64> }
+/// # impl Simulation { fn advance(&mut self) { self.field[0] += 1.0 } }
+/// # let folder = tempfile::tempdir()?;
+/// # let mut simulation = Simulation { field: vec![0.0; 10] };
+/// let mut checkpointer = piton::Checkpointer::builder("example")
+///     .args(std::env::args())
+/// #   .dir(folder.path()).set("log", "quiet")
+///     .every_steps(3)
+///     .open(&piton::comm::Solo::default())?;
+/// let mut step = checkpointer.resume(&mut simulation)?.map_or(0, |at| at.step);
+/// while step < 10 {
+///     simulation.advance();
+///     step += 1;
+///     if checkpointer.tick(step, &mut simulation).should_stop() {
+///         break;
+///     }
+/// }
+/// let summary = checkpointer.finish(&mut simulation)?;
+/// assert_eq!(summary.step, 10);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Checkpointer {
+    // Dropped first: its threads use the rest.
+    pipeline: Pipeline,
+    agreement: Agreement,
+    job: JobFolder,
+    epoch: Epoch,
+    settings: Settings,
+    /// Of the program, for manifests.
+    program: String,
+    recorder: Arc<Recorder>,
+    encode: EncodeOptions,
+    staging: Staging,
+    next_id: CheckpointId,
+    /// The step of the last tick.
+    step: u64,
+    /// The last freeze: which, and at which tick and step. The same on every rank.
+    frozen: Option<(CheckpointId, u64, u64)>,
+    /// What became of it, once all ranks know.
+    settled: Settled,
+    resumed: Option<Resumed>,
+    due: Due,
+    stopping: bool,
+    ended: bool,
+}
+
+/// What this rank waits for.
+#[derive(Debug)]
+struct Due {
+    every_steps: u64,
+    every: Option<Duration>,
+    /// The step at which the next checkpoint by steps is due.
+    step: u64,
+    /// When the last one was taken.
+    since: Instant,
+    /// Asked for, and not yet taken.
+    requested: bool,
+    halt: bool,
+}
+
+impl Due {
+    fn passed(&mut self, step: u64) {
+        if let Some(rest) = step.checked_rem(self.every_steps) {
+            self.step = step.saturating_sub(rest).saturating_add(self.every_steps);
+        }
+    }
+}
+
+impl Checkpointer {
+    /// A session for the job `name`: 1 to 64 letters, digits, dots, dashes and underscores.
+    #[must_use]
+    pub fn builder(name: impl Into<String>) -> Builder {
+        Builder { job: name.into(), layer: Layer::default(), arguments: Vec::new(), medium: None }
+    }
+
+    /// The number of this attempt of the job.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The settings in force: those of rank 0.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn timeout(&self) -> Duration {
+        self.settings.agreement_timeout
+    }
+
+    fn name_of(&self, id: CheckpointId) -> CheckpointName {
+        CheckpointName { epoch: self.epoch, id }
+    }
+
+    /// To be called once a time step, at the same steps on every rank, with everything that was received into the state
+    /// complete. Nearly always it only counts; when a checkpoint is due it copies the state and returns.
+    ///
+    /// It never fails: what goes wrong with a checkpoint is in the journal and in [`Tick::problem`], and the simulation goes on.
+    #[inline]
+    pub fn tick<S: State + ?Sized>(&mut self, step: u64, state: &mut S) -> Tick {
+        self.step = step;
+        self.pipeline.note_step(step);
+        if self.agreement.idle_tick() {
+            return Tick { stop: self.stopping, frozen: None, problem: None };
+        }
+        self.busy_tick(state)
+    }
+
+    #[cold]
+    fn busy_tick<S: State + ?Sized>(&mut self, state: &mut S) -> Tick {
+        let mut tick = Tick::default();
+        if let Err(error) = self.play_round(state, &mut tick) {
+            self.give_up_agreeing(&error, &mut tick);
+        }
+        tick.stop = self.stopping;
+        tick
+    }
+
+    /// What a tick does when a verdict or a vote is due.
+    fn play_round<S: State + ?Sized>(&mut self, state: &mut S, tick: &mut Tick) -> Result<(), CommError> {
+        if self.agreement.verdict_is_due() {
+            self.take_verdict(state, tick)?;
+        }
+        if self.agreement.vote_is_due() {
+            let vote = self.vote();
+            self.agreement.post(&vote)?;
+            // A world of one has its verdict at once.
+            if self.agreement.verdict_is_due() {
+                self.take_verdict(state, tick)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn vote(&mut self) -> Vote {
+        let (checkpoint, halt) = self.pipeline.take_requests();
+        self.due.requested |= checkpoint;
+        self.due.halt |= halt;
+        // The verdict comes some ticks later, when the application will be as many steps further.
+        let step_then = self.step.saturating_add(self.agreement.lag());
+        let wants = Wants {
+            steps: self.due.every_steps > 0 && step_then >= self.due.step,
+            // Clocks are read on one rank only, or they would disagree.
+            time: self.agreement.rank() == 0 && self.due.every.is_some_and(|every| self.due.since.elapsed() >= every),
+            request: self.due.requested,
+        };
+        Vote {
+            step: self.step,
+            wants,
+            forced: self.due.requested,
+            stop: self.due.halt,
+            busy: self.pipeline.is_busy(),
+            leaving: false,
+            failed: self.pipeline.newest_failure(),
+        }
+    }
+
+    fn take_verdict<S: State + ?Sized>(&mut self, state: &mut S, tick: &mut Tick) -> Result<(), CommError> {
+        let (every_steps, lag) = (self.due.every_steps, self.agreement.lag());
+        // The next vote is cast so that its verdict falls on the step at which a checkpoint is due.
+        let until_due = |verdict: &Verdict| {
+            let now = verdict.max_step.saturating_add(lag);
+            let rest = now.checked_rem(every_steps)?;
+            Some((every_steps - rest).saturating_sub(lag))
+        };
+        let verdict = self.agreement.take(until_due)?;
+        self.learn_of_failures(verdict.failed);
+        if verdict.any_leaving || !verdict.in_step() {
+            let reason = match verdict.any_leaving {
+                true => "a rank has called finish while others still tick".to_owned(),
+                false => format!(
+                    "ranks tick at different steps ({} to {}) or counts of ticks; call tick once a step on every rank",
+                    verdict.min_step, verdict.max_step
+                ),
+            };
+            self.agreement.stop();
+            self.recorder.note(Event::AgreementStopped { reason: reason.clone() });
+            tick.problem = Some(format!("no more checkpoints in this attempt: {reason}").into());
+            return Ok(());
+        }
+        self.stopping |= verdict.stop;
+        if !verdict.wants.any() {
+            return Ok(());
+        }
+        if verdict.busy {
+            if verdict.forced {
+                // Queued: every rank that asked asks again in the next round.
+            } else {
+                self.due.passed(self.step);
+                self.due.since = Instant::now();
+                let reason = "the one before it is still being written".to_owned();
+                self.recorder.note(Event::Skipped { step: self.step, reason });
+            }
+            return Ok(());
+        }
+        let (id, frozen) = self.freeze(verdict.wants.reason(), None, state);
+        match frozen {
+            Ok(()) => tick.frozen = Some(id),
+            Err(why) => tick.problem = Some(format!("checkpoint {id} is dropped: {why}").into()),
+        }
+        Ok(())
+    }
+
+    /// Rank 0: what another rank could not write will never be committed.
+    fn learn_of_failures(&self, failed: u64) {
+        if let Some((id, ..)) = self.frozen
+            && failed == id.0
+            && self.agreement.rank() == 0
+        {
+            self.pipeline.fail_elsewhere(id, "another rank could not write its part; see its journal");
+        }
+    }
+
+    fn give_up_agreeing(&mut self, error: &CommError, tick: &mut Tick) {
+        let reason = error.to_string();
+        self.recorder.note(Event::AgreementStopped { reason: reason.clone() });
+        tick.problem = Some(format!("no more checkpoints in this attempt: {reason}").into());
+    }
+
+    /// Freezes the state for the next checkpoint. All ranks do this at the same tick; the number is used up on every rank,
+    /// whatever happens on one.
+    fn freeze<S: State + ?Sized>(
+        &mut self,
+        reason: &str,
+        label: Option<&str>,
+        state: &mut S,
+    ) -> (CheckpointId, Result<(), String>) {
+        let (id, started) = (self.next_id, Instant::now());
+        self.next_id = id.next();
+        self.frozen = Some((id, self.agreement.tick(), self.step));
+        self.settled = Settled::Nothing;
+        self.due.requested = false;
+        self.due.since = started;
+        self.due.passed(self.step);
+        let step = self.step;
+        self.pipeline.expect(CommitOrder {
+            name: self.name_of(id),
+            world: u32::try_from(self.agreement.size()).unwrap_or(u32::MAX),
+            step,
+            notes: ManifestNotes {
+                program: self.program.clone(),
+                reason: reason.to_owned(),
+                label: label.map(str::to_owned),
+            },
+            since: started,
+            deadline: started + self.settings.commit_timeout,
+        });
+        let copied = self.copy(id, state);
+        let blocked_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // Noted before the background can have anything to say about it.
+        let tick = self.agreement.tick();
+        self.recorder.note(Event::CheckpointStarted { id, tick, step, reason: reason.to_owned() });
+        let result = match copied {
+            Ok((task, bytes)) => {
+                self.recorder.note(Event::Frozen { id, blocked_ns, bytes });
+                self.pipeline.write(task);
+                Ok(())
+            }
+            Err(why) => {
+                let what = format!("cannot freeze this rank's state for checkpoint {id}");
+                self.recorder.note(Event::Problem { what, detail: why.clone() });
+                self.pipeline.fail(id, why.clone());
+                Err(why)
+            }
+        };
+        (id, result)
+    }
+
+    fn copy<S: State + ?Sized>(&mut self, id: CheckpointId, state: &mut S) -> Result<(Task, u64), String> {
+        if let Some(arena) = self.pipeline.take_arena() {
+            self.staging.put(arena);
+        }
+        let fields = Fields::of(state).map_err(|error| error.to_string())?;
+        let (outline, sources) = (fields.outline(), fields.sources());
+        let bytes: Vec<&[u8]> = sources.iter().map(|source| &*source.bytes).collect();
+        let grains: Vec<Grain> =
+            sources.iter().map(|source| Grain { stride: source.stride, lane: source.lane }).collect();
+        let plan = self.plan(&bytes);
+        let identity = ShardIdentity {
+            job: self.job.name().to_owned(),
+            epoch: self.epoch,
+            id,
+            tick: self.agreement.tick(),
+            step: self.step,
+            rank: u32::try_from(self.agreement.rank()).unwrap_or(u32::MAX),
+            world: u32::try_from(self.agreement.size()).unwrap_or(u32::MAX),
+        };
+        let pool = self.pipeline.pool();
+        // What does not fit into the arena is written while the application waits: slower, but never refused.
+        let streamed: Vec<Piece<'_>> = bytes
+            .iter()
+            .enumerate()
+            .map(|(field, bytes)| Piece { field, offset: 0, bytes: &bytes[..plan.streamed(field) as usize] })
+            .filter(|piece| !piece.bytes.is_empty())
+            .collect();
+        let begun = if streamed.is_empty() {
+            None
+        } else {
+            self.job.make_checkpoint_folder(self.name_of(id)).map_err(|error| error.to_string())?;
+            let begun = begin_shard(&self.job, &identity, &outline, &grains, &self.encode);
+            let mut writer = begun.map_err(|error| error.to_string())?;
+            writer.write(pool, &streamed).map_err(|error| error.to_string())?;
+            Some(writer)
+        };
+        let arena = self.staging.take(plan.arena_bytes()).map_err(|error| {
+            format!("no memory for a copy of {} bytes: {error}; see `staging_max`", plan.arena_bytes())
+        })?;
+        let pool = (pool.current_num_threads() > 1).then_some(&**pool);
+        let frozen = match Frozen::copy(arena, plan, &bytes, pool) {
+            Ok(frozen) => frozen,
+            Err(arena) => {
+                self.staging.put(arena);
+                return Err("the state changed its size while it was described".into());
+            }
+        };
+        let total = total(&bytes);
+        let appended = fields.append_paths();
+        Ok((Task { identity, outline, grains, frozen, begun, appended }, total))
+    }
+
+    fn plan(&self, fields: &[&[u8]]) -> Plan {
+        let sizes: Vec<u64> = fields.iter().map(|field| field.len() as u64).collect();
+        let limit = match self.settings.staging_max {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        Plan::new(&sizes, self.settings.chunk, limit)
+    }
+
+    /// Maps and touches the memory that the first freeze will need, in the background.
+    fn prepare_staging<S: State + ?Sized>(&mut self, state: &mut S) -> Result<(), String> {
+        let fields = Fields::of(state).map_err(|error| error.to_string())?;
+        fields.rehearse().map_err(|error| error.to_string())?;
+        let sources = fields.sources();
+        let bytes: Vec<&[u8]> = sources.iter().map(|source| &*source.bytes).collect();
+        let (arena_bytes, state_bytes) = (self.plan(&bytes).arena_bytes(), total(&bytes));
+        drop(sources);
+        self.staging.prepare(arena_bytes);
+        self.recorder.record(Event::Plan {
+            threads: u32::try_from(self.pipeline.pool().current_num_threads()).unwrap_or(u32::MAX),
+            state_bytes,
+            arena_bytes,
+            chunk_bytes: self.settings.chunk,
+            mpi: None,
+        });
+        Ok(())
+    }
+
+    /// Asks for a checkpoint at the next agreement of the ranks. Local: one rank is enough.
+    pub fn request_checkpoint(&mut self) {
+        self.due.requested = true;
+    }
+
+    /// Asks all ranks to halt at their next agreement, after a checkpoint. Local: one rank is enough.
+    pub fn request_halt(&mut self) {
+        self.due.requested = true;
+        self.due.halt = true;
+    }
+
+    /// Freezes the state now. Collective: every rank calls it at the same step, between the same ticks. A checkpoint that is
+    /// still in flight is waited for. A labelled one is never retired.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; the simulation may go on.
+    pub fn checkpoint_now<S: State + ?Sized>(
+        &mut self,
+        step: u64,
+        label: Option<&str>,
+        state: &mut S,
+    ) -> Result<CheckpointId, CheckpointError> {
+        self.step = step;
+        self.pipeline.note_step(step);
+        self.ensure_agreeing()?;
+        self.settle_in_flight()?;
+        let vote = Vote { step, busy: self.pipeline.is_busy(), ..Vote::default() };
+        let verdict = self.agreement.round_now(&vote, self.timeout())?;
+        if !verdict.in_step() {
+            return Err(CheckpointError::OutOfStep { min: verdict.min_step, max: verdict.max_step });
+        }
+        if verdict.busy {
+            return Err(CheckpointError::Busy(self.frozen.map_or(self.next_id, |(id, ..)| id)));
+        }
+        let (id, frozen) = self.freeze("asked for by the application", label, state);
+        frozen.map(|()| id).map_err(|message| CheckpointError::Freeze { id, message })
+    }
+
+    fn ensure_agreeing(&self) -> Result<(), CommError> {
+        match self.agreement.is_lost() {
+            false => Ok(()),
+            true => Err(CommError::Lost {
+                rank: self.agreement.rank(),
+                size: self.agreement.size(),
+                what: "an earlier round",
+                waited: self.timeout(),
+            }),
+        }
+    }
+
+    /// Waits until the checkpoint in flight is committed or dropped. Collective.
+    ///
+    /// Where ranks were lost, it only waits for this rank's part.
+    pub fn wait(&mut self) -> Settled {
+        match self.settle_in_flight() {
+            Ok(settled) => settled,
+            Err(error) => {
+                self.recorder.record(Event::AgreementStopped { reason: error.to_string() });
+                match self.frozen {
+                    Some((id, ..)) => Settled::Dropped { id, reason: error.to_string() },
+                    None => Settled::Nothing,
+                }
+            }
+        }
+    }
+
+    /// All ranks learn what became of the last checkpoint.
+    fn settle_in_flight(&mut self) -> Result<Settled, CommError> {
+        let Some((id, ..)) = self.frozen else { return Ok(Settled::Nothing) };
+        if self.settled != Settled::Nothing {
+            return Ok(self.settled.clone());
+        }
+        let deadline = Instant::now() + self.settings.commit_timeout;
+        let own = self.pipeline.wait_for_writer(id, deadline);
+        self.ensure_agreeing()?;
+        // Others may still wait for their file systems.
+        let timeout = self.settings.commit_timeout + self.timeout();
+        let (failed, rank) = self.agreement.worst(u32::from(own.is_err()), timeout)?;
+        if failed > 0 && self.agreement.rank() == 0 {
+            self.pipeline.fail_elsewhere(id, &format!("rank {rank} could not write its part; see its journal"));
+        }
+        let settled = match self.agreement.rank() {
+            0 => match self.pipeline.wait_for_commit(id, deadline + self.timeout()) {
+                Fate::Committed { .. } => Settled::Committed(id),
+                Fate::Dropped(reason) => Settled::Dropped { id, reason },
+            },
+            _ => Settled::Nothing,
+        };
+        let told = self.agreement.broadcast(0, encode(&settled), timeout)?;
+        self.settled =
+            decode(&told).unwrap_or(Settled::Dropped { id, reason: "rank 0 did not say what became of it".into() });
+        Ok(self.settled.clone())
+    }
+
+    /// Saves the final state, and notes that the job has come to its end (or was halted). Collective.
+    ///
+    /// # Errors
+    /// [`FinishError`]: the end is not on record. The application's own results are not affected.
+    pub fn finish<S: State + ?Sized>(mut self, state: &mut S) -> Result<Summary, FinishError> {
+        let result = self.finish_in_step(state);
+        let how = match &result {
+            Ok(summary) if summary.halted => End::Halted,
+            Ok(_) => End::Finished,
+            Err(_) => End::Dropped,
+        };
+        self.end(how);
+        if !self.agreement.is_lost()
+            && let Err(error) = self.agreement.release()
+            && result.is_ok()
+        {
+            return Err(error.into());
+        }
+        result
+    }
+
+    fn finish_in_step<S: State + ?Sized>(&mut self, state: &mut S) -> Result<Summary, FinishError> {
+        self.ensure_agreeing()?;
+        // A rank that still ticks learns from these rounds that others leave, and comes here as well.
+        let verdict = loop {
+            let vote = Vote { leaving: true, ..self.vote() };
+            let verdict = self.agreement.round_now(&vote, self.timeout())?;
+            self.stopping |= verdict.stop;
+            if verdict.all_leaving {
+                break verdict;
+            }
+        };
+        self.agreement.stop();
+        if !verdict.in_step() {
+            return Err(FinishError::OutOfStep { min: verdict.min_step, max: verdict.max_step });
+        }
+        let mut settled = self.settle_in_flight()?;
+        let is_final = self.frozen.is_some_and(|(_, tick, step)| (tick, step) == (self.agreement.tick(), self.step));
+        let saved_now = match self.resumed {
+            // Nothing was computed: what was resumed from is the final state.
+            Some(resumed) if self.frozen.is_none() && self.agreement.tick() == 0 => Some(resumed.checkpoint),
+            _ => None,
+        };
+        if saved_now.is_none() && !(is_final && matches!(settled, Settled::Committed(_))) {
+            // A local failure is in the fate that all ranks learn.
+            let _ = self.freeze(if self.stopping { "halt" } else { "finish" }, None, state);
+            settled = self.settle_in_flight()?;
+        }
+        let checkpoint = match (saved_now, settled) {
+            (Some(checkpoint), _) => checkpoint,
+            (None, Settled::Committed(id)) => self.name_of(id),
+            (None, Settled::Dropped { reason, .. }) => return Err(FinishError::NotCommitted(reason)),
+            (None, Settled::Nothing) => return Err(FinishError::NotCommitted("nothing was frozen".into())),
+        };
+        let step = match (saved_now, self.resumed) {
+            (Some(_), Some(resumed)) => resumed.step,
+            _ => self.step,
+        };
+        let halted = self.stopping;
+        if !halted {
+            self.note_the_end(Finished { checkpoint, step })?;
+        }
+        self.recorder.record(match halted {
+            true => Event::Halted { step },
+            false => Event::Finished { step, id: Some(checkpoint.id) },
+        });
+        Ok(Summary { checkpoint, step, halted })
+    }
+
+    /// Rank 0 writes that the job is done; all ranks learn whether that went well.
+    fn note_the_end(&mut self, finished: Finished) -> Result<(), FinishError> {
+        let noted = match self.agreement.rank() {
+            0 => self.job.note_finished(self.epoch, &finished).map_err(|error| error.to_string()),
+            _ => Ok(()),
+        };
+        let told = self.agreement.broadcast(0, encode(&noted), self.settings.commit_timeout)?;
+        match decode::<Result<(), String>>(&told) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) | Err(why) => Err(FinishError::NotCommitted(why)),
+        }
+    }
+
+    /// Ends the background, and says so in the journal. Local.
+    fn end(&mut self, how: End) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.pipeline.shut_down(Instant::now() + LAST_WAIT);
+        self.recorder.record(Event::AttemptEnded { how, step: self.step });
+        self.recorder.sync();
+    }
+}
+
+impl Drop for Checkpointer {
+    /// Local, never collective: the communicator is not given back, since that would have to wait for the other ranks.
+    fn drop(&mut self) {
+        self.end(if std::thread::panicking() { End::Panicked } else { End::Dropped });
+    }
+}
+
+fn total(fields: &[&[u8]]) -> u64 {
+    fields.iter().map(|field| field.len() as u64).sum()
+}
+
+/// What ranks tell each other: JSON, since it is short and rare.
+fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    // Our own messages can always be encoded; an empty one is refused by `decode`.
+    serde_json::to_vec(message).unwrap_or_default()
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| format!("a message of rank 0 could not be read: {error}"))
+}

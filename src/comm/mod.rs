@@ -7,7 +7,10 @@
 use std::time::Duration;
 use thiserror::Error;
 
+#[cfg(feature = "mpi")]
+pub mod mpi;
 mod solo;
+pub mod threads;
 pub use solo::Solo;
 
 /// How many numbers one reduction carries.

@@ -1,1 +1,676 @@
-//! (room)
+//! Where checkpoints live: claims and epochs, manifest and commit, retention.
+//!
+//! Comes in: shards that the ranks of one attempt made durable. Goes out: committed checkpoints, in an order of age, and
+//! the certainty that what was committed is still there.
+//!
+//! ```text
+//! <store>/<job>/claims/<epoch>.json             exclusive creation (link): who this attempt is
+//! <store>/<job>/<epoch>/<id>/rank-00003.shard   one rank's part
+//! <store>/<job>/<epoch>/<id>/manifest.json      its presence commits the checkpoint
+//! <store>/<job>/<epoch>/resumed.json            what the attempt resumed from
+//! <store>/<job>/<epoch>/aside-<epoch>-<id>.json checkpoints found damaged by this attempt
+//! <store>/<job>/<epoch>/finished.json           the application reached its end
+//! <store>/<job>/<epoch>/journal.<rank>.jsonl    one writer a file
+//! <store>/<job>/pins/<epoch>-<id>.json          kept because a user said so
+//! <store>/<job>/requests/<nonce>.json           asked of the running job
+//! ```
+//!
+//! What must hold:
+//! - An attempt writes checkpoints only below its own epoch; folders are never renamed; order is (epoch, id).
+//! - A manifest is written after every shard is durable under its final name, and removed, durably, before the first of
+//!   its shards.
+//! - Nothing is removed before enough newer checkpoints are committed, and nothing of other epochs by an attempt whose
+//!   claim is not the newest.
+
+use crate::ids::{CheckpointId, CheckpointName, Epoch};
+use crate::medium::{EntryKind, Medium, read_bounded};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+
+mod catalogue;
+mod claim;
+mod manifest;
+mod records;
+mod retention;
+pub mod sealed;
+
+pub use catalogue::{Catalogue, CheckpointEntry, CheckpointState, ManifestNotes};
+pub use claim::{Claim, Liveness, ProcessIdentity};
+pub use manifest::{FieldSummary, MANIFEST_VERSION, Manifest, NamedBlock, ShardEntry};
+pub use records::{Finished, Pin, Request, RequestKind, ResumedFrom, SetAside};
+pub use retention::RetentionPolicy;
+
+/// The name of the record that commits a checkpoint.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
+/// No manifest is longer: 10⁵ ranks with a dozen blocks each stay below.
+const MANIFEST_LIMIT: u64 = 512 << 20;
+/// No claim or other small record is longer.
+const RECORD_LIMIT: u64 = 64 << 10;
+
+/// What went wrong with a store.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file system refused an operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was to be done.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not what was written.
+    #[error("{} is {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file is of a version that this library does not know.
+    #[error("{}: {what}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Which, and what to do.
+        what: String,
+    },
+    /// A job's name can't be a folder's.
+    #[error("{0:?} can't name a job: use 1 to 64 letters, digits, dots, dashes and underscores, and no dot in front")]
+    JobName(String),
+    /// Others claimed every epoch that was tried.
+    #[error("other attempts of job {job:?} claimed {tries} epochs in a row; is it being started in a loop?")]
+    Contended {
+        /// The job.
+        job: String,
+        /// How many were tried.
+        tries: u32,
+    },
+}
+
+impl StoreError {
+    /// Whether the content of a file is at fault, as opposed to the access to it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+
+    /// Whether something is simply not there.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Says what was being done to which file when the system refused.
+trait Explain<T> {
+    fn explain(self, action: &'static str, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T> Explain<T> for io::Result<T> {
+    fn explain(self, action: &'static str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Io { action, path: path.to_owned(), source })
+    }
+}
+
+/// Milliseconds since 1970, UTC.
+#[must_use]
+pub fn unix_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The name of `rank`'s file in a checkpoint's folder.
+#[must_use]
+pub fn shard_file(rank: usize) -> String {
+    format!("rank-{rank:05}.shard")
+}
+
+/// The rank whose file has this name.
+#[must_use]
+pub fn shard_rank(file: &str) -> Option<usize> {
+    let rank = file.strip_prefix("rank-")?.strip_suffix(".shard")?.parse().ok()?;
+    (shard_file(rank) == file).then_some(rank)
+}
+
+/// A folder that holds the checkpoints of any number of jobs.
+#[derive(Debug, Clone)]
+pub struct Store {
+    medium: Arc<dyn Medium>,
+    root: PathBuf,
+}
+
+impl Store {
+    /// The store in folder `root` of `medium`. Nothing is read or made yet.
+    #[must_use]
+    pub fn new(medium: Arc<dyn Medium>, root: impl Into<PathBuf>) -> Self {
+        Self { medium, root: root.into() }
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The job `name` in it, whether there is such a one or not.
+    ///
+    /// # Errors
+    /// [`StoreError::JobName`].
+    pub fn job(&self, name: &str) -> Result<JobFolder, StoreError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(plain) {
+            return Err(StoreError::JobName(name.to_owned()));
+        }
+        Ok(JobFolder { medium: Arc::clone(&self.medium), name: name.to_owned(), folder: self.root.join(name) })
+    }
+
+    /// The names of the jobs in it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn jobs(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        for entry in self.medium.list(&self.root).explain("list the store", &self.root)? {
+            if entry.kind == EntryKind::Folder
+                && let Ok(job) = self.job(&entry.name)
+                && job.exists()?
+            {
+                names.push(entry.name);
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// One job's part of a store.
+#[derive(Debug, Clone)]
+pub struct JobFolder {
+    medium: Arc<dyn Medium>,
+    name: String,
+    folder: PathBuf,
+}
+
+impl JobFolder {
+    /// The job's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it is stored on.
+    #[must_use]
+    pub fn medium(&self) -> &Arc<dyn Medium> {
+        &self.medium
+    }
+
+    /// Whether anything was ever stored for the job.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn exists(&self) -> Result<bool, StoreError> {
+        let claims = self.claims_folder();
+        self.medium.exists(&claims).explain("look for", &claims)
+    }
+
+    fn claims_folder(&self) -> PathBuf {
+        self.folder.join("claims")
+    }
+
+    fn claim_path(&self, epoch: Epoch) -> PathBuf {
+        self.claims_folder().join(format!("{}.json", epoch.folder()))
+    }
+
+    /// The folder of one attempt.
+    #[must_use]
+    pub fn epoch_folder(&self, epoch: Epoch) -> PathBuf {
+        self.folder.join(epoch.folder())
+    }
+
+    /// The folder of one checkpoint.
+    #[must_use]
+    pub fn checkpoint_folder(&self, name: CheckpointName) -> PathBuf {
+        self.epoch_folder(name.epoch).join(name.id.folder())
+    }
+
+    /// The file of one rank in it.
+    #[must_use]
+    pub fn shard_path(&self, name: CheckpointName, rank: usize) -> PathBuf {
+        self.checkpoint_folder(name).join(shard_file(rank))
+    }
+
+    fn manifest_path(&self, name: CheckpointName) -> PathBuf {
+        self.checkpoint_folder(name).join(MANIFEST_FILE)
+    }
+
+    fn pin_path(&self, name: CheckpointName) -> PathBuf {
+        self.folder.join("pins").join(format!("{}-{}.json", name.epoch.folder(), name.id.folder()))
+    }
+
+    fn requests_folder(&self) -> PathBuf {
+        self.folder.join("requests")
+    }
+
+    /// Makes the folder `path`, and its name durable.
+    fn make_folder(&self, path: &Path) -> Result<(), StoreError> {
+        self.medium.create_dir(path).explain("make the folder", path)?;
+        // Also where it was there already: whoever made it may not have come as far as this.
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => self.sync_folder(parent),
+            _ => self.sync_folder(Path::new(".")),
+        }
+    }
+
+    fn sync_folder(&self, path: &Path) -> Result<(), StoreError> {
+        self.medium.sync_dir(path).explain("make durable the folder", path)
+    }
+
+    /// Makes the folder of a checkpoint, durably. Every rank does so before its shard.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn make_checkpoint_folder(&self, name: CheckpointName) -> Result<(), StoreError> {
+        self.make_folder(&self.checkpoint_folder(name))
+    }
+
+    /// Gives a shard that is complete and synced under `temporary` its final name, durably.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn publish(&self, temporary: &Path, path: &Path) -> Result<(), StoreError> {
+        self.medium.rename(temporary, path).explain("give its final name to", temporary)?;
+        self.sync_folder(path.parent().unwrap_or(&self.folder))
+    }
+
+    /// Writes `bytes` to `path`, replacing what is there: in full or not at all, and durably.
+    fn write_durably(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = temporary(path);
+        self.write_new(&temporary, bytes)?;
+        self.publish(&temporary, path)
+    }
+
+    /// Writes `bytes` to the new file `path` and syncs it; what an earlier try left there is replaced.
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut file = match self.medium.create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.medium.remove_file(path).explain("remove the remains", path)?;
+                self.medium.create(path)
+            }
+            result => result,
+        }
+        .explain("create", path)?;
+        file.write_at(0, bytes).explain("write", path)?;
+        file.sync().explain("make durable", path)
+    }
+
+    fn seal<T: Serialize>(&self, kind: &'static str, path: &Path, body: &T) -> Result<Vec<u8>, StoreError> {
+        sealed::seal(kind, records::RECORD_VERSION, body).map_err(io::Error::other).explain("encode", path)
+    }
+
+    fn read_sealed<T: DeserializeOwned>(
+        &self,
+        kind: &'static str,
+        version: u32,
+        path: &Path,
+        limit: u64,
+    ) -> Result<T, StoreError> {
+        let bytes = match read_bounded(&*self.medium, path, limit) {
+            // Too long for what it should be, or shorter than it says.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+                return Err(StoreError::Damaged { path: path.to_owned(), what: error.to_string() });
+            }
+            result => result.explain("read", path)?,
+        };
+        sealed::open(kind, version, &bytes).map_err(|error| match error {
+            sealed::SealError::Damaged(what) => {
+                StoreError::Damaged { path: path.to_owned(), what: format!("damaged: {what}") }
+            }
+            version @ sealed::SealError::Version { .. } => {
+                StoreError::Version { path: path.to_owned(), what: version.to_string() }
+            }
+        })
+    }
+
+    // ---- claims ----
+
+    /// Makes the job's folders. Needed once before anything is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn prepare(&self) -> Result<(), StoreError> {
+        if let Some(root) = self.folder.parent() {
+            self.make_folders_above(root)?;
+        }
+        for folder in [self.folder.clone(), self.claims_folder(), self.folder.join("pins"), self.requests_folder()] {
+            self.make_folder(&folder)?;
+        }
+        Ok(())
+    }
+
+    fn make_folders_above(&self, path: &Path) -> Result<(), StoreError> {
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        match self.medium.stat(path) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::Io { action: "look for", path: path.to_owned(), source }),
+        }
+        if let Some(parent) = path.parent() {
+            self.make_folders_above(parent)?;
+        }
+        self.make_folder(path)
+    }
+
+    /// All claims, oldest first; one that can't be read is given as the error it gave.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where they can't be listed.
+    pub fn claims(&self) -> Result<Vec<(Epoch, Result<Claim, StoreError>)>, StoreError> {
+        let folder = self.claims_folder();
+        let entries = match self.medium.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result.explain("list", &folder)?,
+        };
+        let epochs = entries.iter().filter_map(|entry| Epoch::from_folder(entry.name.strip_suffix(".json")?));
+        let mut claims: Vec<_> = epochs.map(|epoch| (epoch, self.read_claim(epoch))).collect();
+        claims.sort_by_key(|(epoch, _)| *epoch);
+        Ok(claims)
+    }
+
+    fn read_claim(&self, epoch: Epoch) -> Result<Claim, StoreError> {
+        self.read_sealed("claim", claim::CLAIM_VERSION, &self.claim_path(epoch), RECORD_LIMIT)
+    }
+
+    /// The folders of attempts, oldest first.
+    fn epoch_folders(&self) -> Result<Vec<Epoch>, StoreError> {
+        let entries = match self.medium.list(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result.explain("list", &self.folder)?,
+        };
+        let folders = entries.iter().filter(|entry| entry.kind == EntryKind::Folder);
+        let mut epochs: Vec<_> = folders.filter_map(|entry| Epoch::from_folder(&entry.name)).collect();
+        epochs.sort();
+        Ok(epochs)
+    }
+
+    /// The newest epoch that anybody ever claimed or wrote below.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn newest_epoch(&self) -> Result<Option<Epoch>, StoreError> {
+        let claimed = self.claims()?.last().map(|(epoch, _)| *epoch);
+        Ok(claimed.max(self.epoch_folders()?.last().copied()))
+    }
+
+    /// Takes the next epoch. `claim` is asked for the record that goes with a number.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Contended`].
+    pub fn claim(&self, claim: impl Fn(Epoch) -> Claim) -> Result<Claim, StoreError> {
+        const TRIES: u32 = 100;
+        let folder = self.claims_folder();
+        for _ in 0..TRIES {
+            let epoch = self.newest_epoch()?.map_or(Epoch(1), Epoch::next);
+            let (claim, path) = (claim(epoch), self.claim_path(epoch));
+            let process = &claim.process;
+            let temporary =
+                folder.join(format!("claim-{}-{}-{}.tmp", process.host.replace('/', "_"), process.pid, epoch));
+            let bytes = sealed::seal("claim", claim::CLAIM_VERSION, &claim)
+                .map_err(io::Error::other)
+                .explain("encode", &path)?;
+            self.write_new(&temporary, &bytes)?;
+            match self.medium.link(&temporary, &path) {
+                Ok(()) => {}
+                // Another attempt has this epoch; it may also have tidied up behind us.
+                Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                    let _ = self.medium.remove_file(&temporary);
+                    continue;
+                }
+                Err(source) => return Err(StoreError::Io { action: "claim an epoch by", path, source }),
+            }
+            self.sync_folder(&folder)?;
+            self.tidy_claims(epoch);
+            self.make_folder(&self.epoch_folder(epoch))?;
+            return Ok(claim);
+        }
+        Err(StoreError::Contended { job: self.name.clone(), tries: TRIES })
+    }
+
+    /// Removes the temporary names of claims up to `epoch`, this one's and those of attempts that died over them.
+    fn tidy_claims(&self, epoch: Epoch) {
+        let folder = self.claims_folder();
+        for entry in self.medium.list(&folder).unwrap_or_default() {
+            let number = entry.name.strip_suffix(".tmp").and_then(|name| name.rsplit('-').next()?.parse().ok());
+            if number.is_some_and(|number| Epoch(number) <= epoch) {
+                // What stays is found again by the next attempt.
+                let _ = self.medium.remove_file(&folder.join(&entry.name));
+            }
+        }
+    }
+
+    /// The newest epoch that has a claim, whether that can be read or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn newest_claim(&self) -> Result<Option<Epoch>, StoreError> {
+        let folder = self.claims_folder();
+        let entries = self.medium.list(&folder).explain("list", &folder)?;
+        Ok(entries.iter().filter_map(|entry| Epoch::from_folder(entry.name.strip_suffix(".json")?)).max())
+    }
+
+    // ---- manifests ----
+
+    /// Commits a checkpoint: from the return of this call on it exists, and survives.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; it is then not known to be committed.
+    pub fn commit(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        let path = self.manifest_path(manifest.name());
+        let bytes =
+            sealed::seal("manifest", MANIFEST_VERSION, manifest).map_err(io::Error::other).explain("encode", &path)?;
+        self.write_durably(&path, &bytes)
+    }
+
+    /// The manifest of a committed checkpoint, checked against its place and in itself.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn manifest(&self, name: CheckpointName) -> Result<Manifest, StoreError> {
+        let path = self.manifest_path(name);
+        let manifest: Manifest = self.read_sealed("manifest", MANIFEST_VERSION, &path, MANIFEST_LIMIT)?;
+        if manifest.name() != name || manifest.job != self.name {
+            let what = format!("that of checkpoint {} of job {:?}", manifest.name(), manifest.job);
+            return Err(StoreError::Damaged { path, what });
+        }
+        if let Some(what) = manifest.inconsistency() {
+            return Err(StoreError::Damaged { path, what: format!("inconsistent: {what}") });
+        }
+        Ok(manifest)
+    }
+
+    // ---- records ----
+
+    fn write_record<T: Serialize>(&self, kind: &'static str, path: &Path, body: &T) -> Result<(), StoreError> {
+        let bytes = self.seal(kind, path, body)?;
+        self.write_durably(path, &bytes)
+    }
+
+    /// The record at `path`, or `None` where there is none that can be read.
+    fn read_record<T: DeserializeOwned>(&self, kind: &'static str, path: &Path) -> Option<T> {
+        self.read_sealed(kind, records::RECORD_VERSION, path, RECORD_LIMIT).ok()
+    }
+
+    /// Notes what attempt `epoch` resumed from.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn note_resumed(&self, epoch: Epoch, from: &ResumedFrom) -> Result<(), StoreError> {
+        self.write_record("resumed", &self.epoch_folder(epoch).join("resumed.json"), from)
+    }
+
+    /// What attempt `epoch` resumed from.
+    #[must_use]
+    pub fn resumed_from(&self, epoch: Epoch) -> Option<ResumedFrom> {
+        self.read_record("resumed", &self.epoch_folder(epoch).join("resumed.json"))
+    }
+
+    /// Notes that the application reached its end in attempt `epoch`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn note_finished(&self, epoch: Epoch, finished: &Finished) -> Result<(), StoreError> {
+        self.write_record("finished", &self.epoch_folder(epoch).join("finished.json"), finished)
+    }
+
+    /// How the application ended in attempt `epoch`, where it came to its end.
+    #[must_use]
+    pub fn finished(&self, epoch: Epoch) -> Option<Finished> {
+        self.read_record("finished", &self.epoch_folder(epoch).join("finished.json"))
+    }
+
+    /// Notes that attempt `epoch` found a checkpoint damaged.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn set_aside(&self, epoch: Epoch, aside: &SetAside) -> Result<(), StoreError> {
+        let CheckpointName { epoch: of, id } = aside.checkpoint;
+        let file = format!("aside-{}-{}.json", of.folder(), id.folder());
+        self.write_record("aside", &self.epoch_folder(epoch).join(file), aside)
+    }
+
+    /// What attempt `epoch` found damaged.
+    fn set_aside_by(&self, epoch: Epoch) -> Result<Vec<SetAside>, StoreError> {
+        let folder = self.epoch_folder(epoch);
+        let entries = self.medium.list(&folder).explain("list", &folder)?;
+        let files = entries.iter().filter(|entry| entry.name.starts_with("aside-") && entry.name.ends_with(".json"));
+        Ok(files.filter_map(|entry| self.read_record("aside", &folder.join(&entry.name))).collect())
+    }
+
+    /// Keeps a checkpoint until it is unpinned.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn pin(&self, pin: &Pin) -> Result<(), StoreError> {
+        self.write_record("pin", &self.pin_path(pin.checkpoint), pin)
+    }
+
+    /// Takes a pin away. `false` where there was none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn unpin(&self, name: CheckpointName) -> Result<bool, StoreError> {
+        let path = self.pin_path(name);
+        match self.medium.remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.explain("remove", &path).map(|()| true),
+        }
+    }
+
+    /// Whether a user pinned the checkpoint. A pin that can't be read still pins.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn is_pinned(&self, name: CheckpointName) -> Result<bool, StoreError> {
+        let path = self.pin_path(name);
+        self.medium.exists(&path).explain("look for", &path)
+    }
+
+    /// Asks something of the running job. Returns the name by which [`Self::request_is_open`] knows it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn request(&self, request: &Request) -> Result<String, StoreError> {
+        let folder = self.requests_folder();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("{:020}-{}.json", since.as_nanos(), std::process::id());
+        self.write_record("request", &folder.join(&name), request)?;
+        Ok(name)
+    }
+
+    /// Whether a request was not taken up yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn request_is_open(&self, name: &str) -> Result<bool, StoreError> {
+        let path = self.requests_folder().join(name);
+        self.medium.exists(&path).explain("look for", &path)
+    }
+
+    /// Takes up all requests: they are removed. Those that can't be read are removed as well, and left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn take_requests(&self) -> Result<Vec<Request>, StoreError> {
+        let folder = self.requests_folder();
+        let entries = match self.medium.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result.explain("list", &folder)?,
+        };
+        let mut requests = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.name.ends_with(".json")) {
+            let path = folder.join(&entry.name);
+            requests.extend(self.read_record("request", &path));
+            match self.medium.remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.explain("remove", &path)?,
+            }
+        }
+        Ok(requests)
+    }
+
+    // ---- removal ----
+
+    /// Removes a checkpoint: first, durably, its manifest, so that it is never seen half there; then the rest.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; it may then be gone in part, and counts as partial.
+    pub fn remove(&self, name: CheckpointName) -> Result<(), StoreError> {
+        let folder = self.checkpoint_folder(name);
+        let manifest = self.manifest_path(name);
+        match self.medium.remove_file(&manifest) {
+            Ok(()) => self.sync_folder(&folder)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::Io { action: "remove", path: manifest, source }),
+        }
+        let entries = match self.medium.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.explain("list", &folder)?,
+        };
+        for entry in entries {
+            let path = folder.join(&entry.name);
+            match self.medium.remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.explain("remove", &path)?,
+            }
+        }
+        self.medium.remove_dir(&folder).explain("remove the folder", &folder)
+    }
+}
+
+/// The name under which a file is written before it gets its own.
+#[must_use]
+pub fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
+/// The id after all that the job's checkpoints have.
+pub(crate) fn next_id(catalogue: &Catalogue) -> CheckpointId {
+    catalogue.entries.iter().map(|entry| entry.name.id).max().map_or(CheckpointId(1), CheckpointId::next)
+}

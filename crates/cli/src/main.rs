@@ -1,2 +1,91 @@
-//! The program `piton`.
-fn main() {}
+//! The program `piton`: looks at, verifies and steers the checkpoints of a job.
+//!
+//! Comes in: a command line. Goes out: text for people, or one JSON value with `--json`, on standard output; problems
+//! on standard error; and an exit status that scripts can rely on (see [`exit`]).
+//! What must hold: it never links MPI; commands are thin, what they do lives in the library; nothing that a file holds
+//! reaches the terminal unescaped.
+
+mod commands;
+mod exit;
+mod output;
+
+use clap::{Parser, Subcommand};
+use exit::Outcome;
+use output::{Colour, Output};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Looks at, verifies and steers the checkpoints of a job
+#[derive(Debug, Parser)]
+#[command(name = "piton", version, arg_required_else_help = true, after_help = exit::HELP)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub struct Common {
+    /// The store, in place of PITON_DIR and of what piton.toml says
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// One JSON value on standard output, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    /// Whether to colour what is printed
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Colour,
+}
+
+impl Common {
+    /// The settings in force for `job`, by the same rules as in the library.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub fn settings(&self, job: Option<&str>) -> anyhow::Result<piton::config::Settings> {
+        let argument = self.dir.as_ref().map(|dir| {
+            let mut argument = OsString::from("--piton.dir=");
+            argument.push(dir);
+            argument
+        });
+        Ok(piton::config::Settings::of_process(job, &piton::config::Layer::default(), argument)?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Config(commands::config::Config),
+}
+
+fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
+    match &arguments.command {
+        Command::Config(command) => command.run(&arguments.common, output),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut output = Output::new(arguments.common.json, arguments.common.color);
+    let result = run(&arguments, &mut output);
+    let result = result.and_then(|outcome| output.finish().map(|()| outcome).map_err(Into::into));
+    exit::code(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_has_an_example() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for command in command.get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:\n  piton "), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Opening a job: settings, claim, background threads.
+//!
+//! Comes in: a builder, on every rank. Goes out: a session on every rank, or the same refusal on every rank.
+//! What must hold: only rank 0 reads settings and looks into the store, and all ranks work by what it says; nothing that is
+//! in the store is changed before the claim.
+
+use super::agreement::{Agreement, Pace};
+use super::pipeline::{Pipeline, PipelineOptions};
+use super::recorder::Recorder;
+use super::{Builder, Checkpointer, Due, OpenError, Refusal, Settled, decode, encode};
+use crate::comm::Communicator;
+use crate::config::{Compression, Layer, Origin, ResumeRequest, Settings};
+use crate::freeze::Staging;
+use crate::ids::{CheckpointId, Epoch};
+use crate::journal::{self, Event, JournalWriter};
+use crate::medium::{Access, Medium, RealMedium};
+use crate::shard::{self, EncodeOptions};
+use crate::store::{
+    Claim, JobFolder, Liveness, ProcessIdentity, RetentionPolicy, Store, StoreError, next_id, unix_milliseconds,
+};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use xxhash_rust::xxh3::Xxh3;
+
+/// How long ranks wait for each other before settings say anything else.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What rank 0 tells the others.
+#[derive(Debug, Serialize, Deserialize)]
+enum Decision {
+    Go { settings: Box<Settings>, epoch: Epoch, next_id: CheckpointId, program: String },
+    Refuse { refusal: Refusal, message: String },
+}
+
+fn refuse(refusal: Refusal, message: impl ToString) -> Decision {
+    Decision::Refuse { refusal, message: message.to_string() }
+}
+
+pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) -> Result<Checkpointer, OpenError> {
+    let Builder { job, layer, arguments, medium } = builder;
+    let (rank, world) = (communicator.rank(), communicator.size());
+    let decision = match rank {
+        0 => encode(&decide(&job, &layer, arguments, medium.as_ref(), world)),
+        _ => Vec::new(),
+    };
+    // Rank 0 may have to watch an older attempt, or wait for a slow file system.
+    let told = communicator.broadcast(0, decision, OPEN_TIMEOUT)?;
+    let (settings, epoch, next_id, program) = match decode(&told) {
+        Ok(Decision::Go { settings, epoch, next_id, program }) => (*settings, epoch, next_id, program),
+        Ok(Decision::Refuse { refusal, message }) => return Err(OpenError::Refused { refusal, message }),
+        Err(message) => return Err(OpenError::Refused { refusal: Refusal::Configuration, message }),
+    };
+    let medium = medium.unwrap_or_else(|| medium_of(&settings));
+    let store = Store::new(Arc::clone(&medium), &settings.dir);
+    // The name was checked by rank 0.
+    let job =
+        store.job(&job).map_err(|error| OpenError::Refused { refusal: Refusal::Store, message: error.to_string() })?;
+    let threads = threads(&settings, communicator.ranks_on_node());
+    let pace = Pace {
+        target: settings.round_target,
+        ticks_max: settings.round_ticks_max,
+        timeout: settings.agreement_timeout,
+    };
+    let mut agreement = Agreement::new(communicator, u64::from(settings.lag), pace);
+    let writer = u32::try_from(rank).unwrap_or(u32::MAX);
+    let journal = JournalWriter::open_later(medium, &job.epoch_folder(epoch), epoch, writer);
+    let recorder = Arc::new(Recorder::new(journal, settings.log, rank));
+    let encode = EncodeOptions {
+        compression: match settings.compression {
+            Compression::Auto => shard::Compression::Auto,
+            Compression::Raw => shard::Compression::Raw,
+            Compression::Level(level) => shard::Compression::Zstd(i32::from(level)),
+        },
+        chunk_bytes: usize::try_from(settings.chunk).unwrap_or(shard::DEFAULT_CHUNK_BYTES),
+        created: None,
+    };
+    let options = PipelineOptions {
+        encode: encode.clone(),
+        retention: RetentionPolicy { keep: settings.keep as usize, keep_every: settings.keep_every },
+        request_poll: settings.request_poll,
+        journal_beat: settings.journal_beat,
+        epoch,
+        rank,
+        world: u32::try_from(world).unwrap_or(u32::MAX),
+    };
+    let pipeline = Pipeline::start(&job, &recorder, &options, threads);
+    let (failed, first) = agreement.worst(u32::from(pipeline.is_err()), settings.agreement_timeout)?;
+    let pipeline = match pipeline {
+        Ok(pipeline) if failed == 0 => pipeline,
+        Ok(_) => return Err(OpenError::Threads { rank: first, message: "see that rank's output".into() }),
+        Err(error) => return Err(OpenError::Threads { rank, message: error.to_string() }),
+    };
+    let process = ProcessIdentity::current();
+    recorder.record(Event::AttemptStarted {
+        job: job.name().to_owned(),
+        host: process.host,
+        pid: process.pid,
+        world: options.world,
+        program: program.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        request: if settings.fresh { "fresh".to_owned() } else { settings.resume.to_string() },
+        boot_id: process.boot_id,
+        batch_restarts: process.slurm_job.is_some().then_some(process.slurm_restarts),
+        batch_job: process.slurm_job,
+    });
+    let changed = settings.table().into_iter().filter(|row| row.origin != Origin::Default);
+    let changed = changed.map(|row| (row.key.to_owned(), format!("{} ({})", row.value, row.origin)));
+    recorder.record(Event::Configuration { settings: changed.collect() });
+    let due = Due {
+        every_steps: settings.every_steps,
+        every: interval(&settings),
+        step: settings.every_steps,
+        since: Instant::now(),
+        requested: false,
+        halt: false,
+    };
+    Ok(Checkpointer {
+        pipeline,
+        agreement,
+        job,
+        epoch,
+        settings,
+        program,
+        recorder,
+        encode,
+        staging: Staging::default(),
+        next_id,
+        step: 0,
+        frozen: None,
+        settled: Settled::Nothing,
+        resumed: None,
+        due,
+        stopping: false,
+        ended: false,
+    })
+}
+
+/// The time between checkpoints. Whoever only says how many steps does not expect others in between.
+fn interval(settings: &Settings) -> Option<Duration> {
+    let by_default = settings.origin("every").is_none_or(|origin| *origin == Origin::Default);
+    let steps_only = by_default && settings.every_steps > 0;
+    (!settings.every.is_zero() && !steps_only).then_some(settings.every)
+}
+
+fn medium_of(settings: &Settings) -> Arc<dyn Medium> {
+    Arc::new(RealMedium::new(if settings.group { Access::Group } else { Access::Private }))
+}
+
+/// How many threads copy and encode: what the setting says, or this rank's share of the processors.
+fn threads(settings: &Settings, ranks_on_node: usize) -> usize {
+    if settings.threads > 0 {
+        return settings.threads as usize;
+    }
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    let installed = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    let installed = installed.and_then(|count| usize::try_from(count).ok()).unwrap_or(all);
+    // A rank bound to some processors has them for itself; unbound ranks share all.
+    if all < installed { all } else { (all / ranks_on_node.max(1)).max(1) }
+}
+
+/// Rank 0: reads the settings, looks into the store, and claims an epoch.
+fn decide(
+    job: &str,
+    layer: &Layer,
+    arguments: Vec<OsString>,
+    medium: Option<&Arc<dyn Medium>>,
+    world: usize,
+) -> Decision {
+    let settings = match Settings::of_process(Some(job), layer, arguments) {
+        Ok(settings) => settings,
+        Err(error) => return refuse(Refusal::Configuration, error),
+    };
+    let medium = medium.cloned().unwrap_or_else(|| medium_of(&settings));
+    let job = match Store::new(medium, &settings.dir).job(job) {
+        Ok(job) => job,
+        Err(error) => return refuse(Refusal::Configuration, error),
+    };
+    match claim(&job, &settings, world) {
+        Ok(Ok((epoch, next_id, program))) => Decision::Go { settings: Box::new(settings), epoch, next_id, program },
+        Ok(Err(decision)) => decision,
+        Err(error) => refuse(Refusal::Store, error),
+    }
+}
+
+type Claimed = (Epoch, CheckpointId, String);
+
+fn claim(job: &JobFolder, settings: &Settings, world: usize) -> Result<Result<Claimed, Decision>, StoreError> {
+    let process = ProcessIdentity::current();
+    let catalogue = job.catalogue()?;
+    let wants_resume = settings.resume != ResumeRequest::Off;
+    if catalogue.holds_anything() && !wants_resume && !settings.fresh {
+        let newest = catalogue.entries.iter().rev().find_map(|entry| entry.manifest());
+        let newest = newest
+            .map_or_else(String::new, |manifest| format!(" (the newest: {} at step {})", manifest.id, manifest.step));
+        return Ok(Err(refuse(
+            Refusal::CheckpointsPresent,
+            format!(
+                "{} holds checkpoints of job {:?}{newest}: use --resume to go on from them, or --fresh to start anew \
+                 (they are kept until the new run has its own)",
+                job.folder().display(),
+                job.name()
+            ),
+        )));
+    }
+    if !settings.take_over
+        && let Some((epoch, Ok(old))) = job.claims()?.pop()
+        && let Some(evidence) = evidence_of_life(job, &old, &process)
+    {
+        return Ok(Err(refuse(
+            Refusal::StillRunning,
+            format!(
+                "job {:?} still runs in attempt {epoch}: {evidence}. Stop it, or use --take-over if it is known to be of no use",
+                job.name()
+            ),
+        )));
+    }
+    job.prepare()?;
+    // What was asked of an older attempt is not asked of this one.
+    job.take_requests()?;
+    let program = fingerprint();
+    let claim = job.claim(|epoch| Claim {
+        epoch,
+        job: job.name().to_owned(),
+        process: process.clone(),
+        world: u32::try_from(world).unwrap_or(u32::MAX),
+        created_unix_ms: unix_milliseconds(),
+        fresh: settings.fresh,
+        journal_beat_ms: u64::try_from(settings.journal_beat.as_millis()).unwrap_or(u64::MAX),
+        library: env!("CARGO_PKG_VERSION").to_owned(),
+        program: program.clone(),
+    })?;
+    Ok(Ok((claim.epoch, next_id(&catalogue), program)))
+}
+
+/// Why the attempt of `old` seems to run still; `None` where it does not.
+fn evidence_of_life(job: &JobFolder, old: &Claim, observer: &ProcessIdentity) -> Option<String> {
+    let process = &old.process;
+    match process.liveness(observer) {
+        Liveness::Gone => return None,
+        // The process may go on with other work after its session; its journal says so.
+        Liveness::Alive if has_ended(job, old.epoch) => return None,
+        Liveness::Alive => return Some(format!("its process {} is there on {}", process.pid, process.host)),
+        Liveness::Unknown if has_ended(job, old.epoch) => return None,
+        Liveness::Unknown => {}
+    }
+    // Somewhere else: does its journal advance? Only if it did lately is it worth watching.
+    let path = journal_path(job, old.epoch);
+    let first = job.medium().stat(&path).ok()?;
+    let beat = Duration::from_millis(old.journal_beat_ms).min(Duration::from_secs(60));
+    let age = first.modified.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default();
+    if age > Duration::from_secs(600).max(beat * 20) {
+        return None;
+    }
+    let (until, pause) = (Instant::now() + beat * 2 + Duration::from_secs(1), beat / 10);
+    while Instant::now() < until {
+        std::thread::sleep(pause.max(Duration::from_millis(10)));
+        let now = job.medium().stat(&path).ok()?;
+        if now.len != first.len {
+            return Some(format!("its journal advances, written by process {} on {}", process.pid, process.host));
+        }
+    }
+    None
+}
+
+/// Whether the attempt said that it ended.
+fn has_ended(job: &JobFolder, epoch: Epoch) -> bool {
+    last_event(job, epoch).is_some_and(|event| matches!(event, Event::AttemptEnded { .. }))
+}
+
+/// The journal file of an attempt's first rank.
+fn journal_path(job: &JobFolder, epoch: Epoch) -> PathBuf {
+    job.epoch_folder(epoch).join(journal::file_name(&journal::rank_writer(0)))
+}
+
+/// The last thing that an attempt's first rank said.
+pub(super) fn last_event(job: &JobFolder, epoch: Epoch) -> Option<Event> {
+    let tail = journal::tail(&**job.medium(), &journal_path(job, epoch)).ok()?;
+    tail.record.map(|record| record.event)
+}
+
+/// A fingerprint of the running program, so that a checkpoint tells which one wrote it. Not security: XXH3-64 of the file.
+fn fingerprint() -> String {
+    let hash = || {
+        let mut file = std::fs::File::open(std::env::current_exe().ok()?).ok()?;
+        let (mut hasher, mut buffer) = (Xxh3::new(), vec![0; 1 << 20]);
+        loop {
+            match file.read(&mut buffer).ok()? {
+                0 => return Some(format!("{:016x}", hasher.digest())),
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+    };
+    hash().unwrap_or_else(|| "unknown".into())
+}

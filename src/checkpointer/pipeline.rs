@@ -1,0 +1,614 @@
+//! What happens to a frozen state behind the application's back.
+//!
+//! ```text
+//! every rank   writer thread    encode → write → sync → rename → sync folder      = this rank's durable yes
+//! rank 0       steward thread   all shards there? → manifest → retire the old
+//!                               requests of users · beats in the journal
+//! ```
+//!
+//! Comes in: frozen copies, one at a time. Goes out: what became of each, under one lock that the application's thread looks
+//! at in passing.
+//! What must hold: the application's thread never waits for a file system here, except where it asks to
+//! ([`Pipeline::wait_for_writer`], [`Pipeline::wait_for_commit`]), and then no longer than it says; whatever these threads
+//! meet, errors and panics of ours included, costs the checkpoint in flight and nothing else; no communicator is used here.
+
+use super::recorder::Recorder;
+use crate::freeze::{Arena, Frozen};
+use crate::ids::{CheckpointId, CheckpointName, Epoch};
+use crate::journal::Event;
+use crate::shard::{EncodeOptions, Grain, Piece, ShardError, ShardIdentity, ShardSummary, ShardWriter};
+use crate::state::Outline;
+use crate::store::{JobFolder, Manifest, ManifestNotes, RequestKind, RetentionPolicy, StoreError, temporary};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// A state that was frozen, and all that is needed to write it.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub identity: ShardIdentity,
+    pub outline: Outline,
+    pub grains: Vec<Grain>,
+    pub frozen: Frozen,
+    /// Where the shard was begun while the application waited, since the state is larger than the arena may be.
+    pub begun: Option<ShardWriter>,
+    /// Output files whose length is part of the state: their content must last as long as the checkpoint does.
+    pub appended: Vec<PathBuf>,
+}
+
+/// What rank 0 shall do about a checkpoint once its shards are there.
+#[derive(Debug, Clone)]
+pub(super) struct CommitOrder {
+    pub name: CheckpointName,
+    pub world: u32,
+    pub step: u64,
+    pub notes: ManifestNotes,
+    pub since: Instant,
+    pub deadline: Instant,
+}
+
+/// What became of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    Committed { stored_bytes: u64, raw_bytes: u64 },
+    Dropped(String),
+}
+
+/// What both sides see.
+#[derive(Debug, Default)]
+struct State {
+    task: Option<Box<Task>>,
+    writing: bool,
+    failed: Option<(CheckpointId, String)>,
+    arena: Option<Arena>,
+    /// What the last shard took, for the check of room before the next.
+    last_stored: Option<u64>,
+    order: Option<CommitOrder>,
+    /// Another rank could not write its part of this checkpoint.
+    failed_elsewhere: Option<(CheckpointId, String)>,
+    fate: Option<(CheckpointId, Fate)>,
+    /// The user's requests that were taken up.
+    checkpoint_requested: bool,
+    halt_requested: bool,
+    stop: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The application's step, stored by every tick.
+    step: AtomicU64,
+    /// Something for the application's thread to look at: spares it the lock.
+    requested: AtomicBool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock is held leaves simple values only, all of them valid.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the background works.
+#[derive(Debug, Clone)]
+pub(super) struct PipelineOptions {
+    pub encode: EncodeOptions,
+    pub retention: RetentionPolicy,
+    pub request_poll: Duration,
+    pub journal_beat: Duration,
+    pub epoch: Epoch,
+    pub rank: usize,
+    pub world: u32,
+}
+
+/// The background threads of a rank.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    pool: Arc<rayon::ThreadPool>,
+    is_steward: bool,
+}
+
+impl Pipeline {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub(super) fn start(
+        job: &JobFolder,
+        recorder: &Arc<Recorder>,
+        options: &PipelineOptions,
+        threads: usize,
+    ) -> io::Result<Self> {
+        let rank = options.rank;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(move |index| format!("piton-{rank}-{index}"))
+            .build()
+            .map_err(io::Error::other)?;
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            step: AtomicU64::new(0),
+            requested: AtomicBool::new(false),
+        });
+        let mut pipeline =
+            Self { shared: Arc::clone(&shared), threads: Vec::new(), pool: Arc::new(pool), is_steward: rank == 0 };
+        let writer = Writer {
+            job: job.clone(),
+            shared: Arc::clone(&shared),
+            recorder: Arc::clone(recorder),
+            pool: Arc::clone(&pipeline.pool),
+            options: options.clone(),
+        };
+        pipeline.spawn("piton-writer", move || writer.run())?;
+        if rank == 0 {
+            let steward = Steward {
+                job: job.clone(),
+                shared,
+                recorder: Arc::clone(recorder),
+                options: options.clone(),
+                last_beat: Instant::now(),
+                last_poll: Instant::now(),
+            };
+            pipeline.spawn("piton-steward", move || steward.run())?;
+        }
+        Ok(pipeline)
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(run)?);
+        Ok(())
+    }
+
+    /// The threads that copy, encode and decode.
+    pub(super) fn pool(&self) -> &Arc<rayon::ThreadPool> {
+        &self.pool
+    }
+
+    /// Notes how far the application is, for the journal's beats.
+    #[inline]
+    pub(super) fn note_step(&self, step: u64) {
+        self.shared.step.store(step, Ordering::Relaxed);
+    }
+
+    /// Whether a checkpoint is in flight on this rank: being written, or (rank 0) not yet committed or dropped.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.shared.lock();
+        state.writing || state.order.is_some()
+    }
+
+    /// The newest checkpoint that this rank could not write, or 0.
+    pub(super) fn newest_failure(&self) -> u64 {
+        self.shared.lock().failed.as_ref().map_or(0, |(id, _)| id.0)
+    }
+
+    /// The memory of the last checkpoint, once it is written.
+    pub(super) fn take_arena(&self) -> Option<Arena> {
+        self.shared.lock().arena.take()
+    }
+
+    /// What a user asked of the job since this was last called: a checkpoint, a halt.
+    pub(super) fn take_requests(&self) -> (bool, bool) {
+        if !self.shared.requested.swap(false, Ordering::Relaxed) {
+            return (false, false);
+        }
+        let mut state = self.shared.lock();
+        (std::mem::take(&mut state.checkpoint_requested), std::mem::take(&mut state.halt_requested))
+    }
+
+    /// Rank 0: a checkpoint is under way, and will be committed when all shards are there.
+    pub(super) fn expect(&self, order: CommitOrder) {
+        if self.is_steward {
+            self.shared.lock().order = Some(order);
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Hands a frozen state to the writer.
+    pub(super) fn write(&self, task: Task) {
+        let mut state = self.shared.lock();
+        state.task = Some(Box::new(task));
+        state.writing = true;
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Notes that this rank has no part in checkpoint `id`.
+    pub(super) fn fail(&self, id: CheckpointId, why: String) {
+        self.shared.lock().failed = Some((id, why));
+        self.shared.changed.notify_all();
+    }
+
+    /// Rank 0: another rank has no part in checkpoint `id`, so that it will never be committed.
+    pub(super) fn fail_elsewhere(&self, id: CheckpointId, why: &str) {
+        self.shared.lock().failed_elsewhere = Some((id, why.to_owned()));
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until this rank's part of what is in flight is durable or has failed. Where checkpoint `id` failed here, or is
+    /// not done at `deadline`, says so.
+    pub(super) fn wait_for_writer(&self, id: CheckpointId, deadline: Instant) -> Result<(), String> {
+        let state = self.wait_until(deadline, |state| !state.writing);
+        match (&state.failed, state.writing) {
+            (Some((failed, why)), _) if *failed == id => Err(why.clone()),
+            (_, true) => Err("its shard was not written in time; the file system may hang".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rank 0: waits until checkpoint `id` is committed or dropped.
+    pub(super) fn wait_for_commit(&self, id: CheckpointId, deadline: Instant) -> Fate {
+        let state = self.wait_until(deadline, |state| state.order.is_none());
+        match &state.fate {
+            Some((settled, fate)) if *settled == id => fate.clone(),
+            _ => Fate::Dropped("it was not committed in time".into()),
+        }
+    }
+
+    fn wait_until(&self, deadline: Instant, done: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.shared.lock();
+        while !done(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    /// Ends the threads, after what is in flight or at `deadline`, whatever comes first.
+    pub(super) fn shut_down(&mut self, deadline: Instant) {
+        drop(self.wait_until(deadline, |state| !state.writing && state.order.is_none()));
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+        let stuck = Instant::now() >= deadline;
+        for thread in self.threads.drain(..) {
+            // One that hangs in a file system is left behind: waiting for it would hang the application.
+            if !stuck || thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.shut_down(Instant::now());
+        }
+    }
+}
+
+/// The thread that writes this rank's shards.
+struct Writer {
+    job: JobFolder,
+    shared: Arc<Shared>,
+    recorder: Arc<Recorder>,
+    pool: Arc<rayon::ThreadPool>,
+    options: PipelineOptions,
+}
+
+impl Writer {
+    fn run(self) {
+        loop {
+            let (task, last_stored) = {
+                let mut state = self.shared.lock();
+                loop {
+                    if let Some(task) = state.task.take() {
+                        break (task, state.last_stored);
+                    }
+                    if state.stop {
+                        return;
+                    }
+                    // What ticks had to say waits for this thread.
+                    let beat = self.options.journal_beat;
+                    let (woken, timeout) =
+                        self.shared.changed.wait_timeout(state, beat).unwrap_or_else(PoisonError::into_inner);
+                    state = woken;
+                    if timeout.timed_out() {
+                        drop(state);
+                        self.recorder.flush();
+                        state = self.shared.lock();
+                    }
+                }
+            };
+            self.recorder.flush();
+            let (id, started) = (task.identity.id, Instant::now());
+            let Task { identity, outline, grains, frozen, begun, appended } = *task;
+            let name = CheckpointName { epoch: identity.epoch, id };
+            let work =
+                Work { identity: &identity, outline: &outline, grains: &grains, frozen: &frozen, appended: &appended };
+            let result = catch_unwind(AssertUnwindSafe(|| self.write(name, &work, begun, last_stored)))
+                .unwrap_or_else(|_| Err("the writer panicked; please report this as a bug of Piton".into()));
+            let mut state = self.shared.lock();
+            state.writing = false;
+            state.arena = Some(frozen.into_arena());
+            let event = match result {
+                Ok(summary) => {
+                    state.last_stored = Some(summary.bytes);
+                    let seconds = started.elapsed().as_secs_f64();
+                    Event::ShardDurable { id, bytes: summary.bytes, raw_bytes: summary.raw_bytes, seconds }
+                }
+                Err(why) => {
+                    state.failed = Some((id, why.clone()));
+                    Event::Problem { what: format!("cannot write this rank's part of checkpoint {id}"), detail: why }
+                }
+            };
+            drop(state);
+            self.recorder.record(event);
+            self.shared.changed.notify_all();
+        }
+    }
+
+    fn write(
+        &self,
+        name: CheckpointName,
+        work: &Work<'_>,
+        begun: Option<ShardWriter>,
+        last_stored: Option<u64>,
+    ) -> Result<ShardSummary, String> {
+        let path = self.job.shard_path(name, self.options.rank);
+        let unfinished = temporary(&path);
+        let written = self.write_shard(name, work, begun, last_stored);
+        let published = written.and_then(|summary| {
+            self.job.publish(&unfinished, &path).map_err(|error| error.to_string())?;
+            Ok(summary)
+        });
+        if published.is_err() {
+            // Its room is of more use than its remains.
+            let _ = self.job.medium().remove_file(&unfinished);
+        }
+        published
+    }
+
+    fn write_shard(
+        &self,
+        name: CheckpointName,
+        work: &Work<'_>,
+        begun: Option<ShardWriter>,
+        last_stored: Option<u64>,
+    ) -> Result<ShardSummary, String> {
+        let mut writer = match begun {
+            Some(writer) => writer,
+            None => {
+                self.job.make_checkpoint_folder(name).map_err(|error| error.to_string())?;
+                self.check_room(name, work.outline, last_stored)?;
+                begin_shard(&self.job, work.identity, work.outline, work.grains, &self.options.encode)
+                    .map_err(|error| error.to_string())?
+            }
+        };
+        let plan = work.frozen.plan();
+        let pieces: Vec<Piece<'_>> = (0..work.outline.fields.len())
+            .map(|field| Piece { field, offset: plan.streamed(field), bytes: work.frozen.bytes(field) })
+            .filter(|piece| !piece.bytes.is_empty())
+            .collect();
+        writer.write(&self.pool, &pieces).map_err(|error| error.to_string())?;
+        let summary = writer.finish().map_err(|error| error.to_string())?;
+        for path in work.appended {
+            make_durable(path).map_err(|error| format!("cannot make {} durable: {error}", path.display()))?;
+        }
+        Ok(summary)
+    }
+
+    /// Refuses a checkpoint for which there is no room, before it fills the file system for everybody.
+    fn check_room(&self, name: CheckpointName, outline: &Outline, last_stored: Option<u64>) -> Result<(), String> {
+        let raw: u64 = outline.fields.iter().map(|field| field.bytes).sum();
+        // What the last one took, and some more; the first may take as much as the state.
+        let own = last_stored.map_or(raw, |stored| (stored + stored / 10).min(raw)).saturating_add(64 << 10);
+        let folder = self.job.checkpoint_folder(name);
+        // Where the file system does not say, writing will tell.
+        let Ok(Some(room)) = self.job.medium().room(&folder) else { return Ok(()) };
+        if room < own {
+            return Err(format!(
+                "{} has room for {room} bytes; about {own} are needed. Free some, or let fewer checkpoints be kept (`keep`)",
+                folder.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What the writer reads of a task.
+struct Work<'a> {
+    identity: &'a ShardIdentity,
+    outline: &'a Outline,
+    grains: &'a [Grain],
+    frozen: &'a Frozen,
+    appended: &'a [PathBuf],
+}
+
+/// Creates the file of a shard under its temporary name; what an earlier try left there is replaced.
+pub(super) fn begin_shard(
+    job: &JobFolder,
+    identity: &ShardIdentity,
+    outline: &Outline,
+    grains: &[Grain],
+    options: &EncodeOptions,
+) -> Result<ShardWriter, ShardError> {
+    let name = CheckpointName { epoch: identity.epoch, id: identity.id };
+    let path = temporary(&job.shard_path(name, identity.rank as usize));
+    ShardWriter::create(&**job.medium(), &path, identity, outline, grains, options)
+}
+
+fn make_durable(path: &std::path::Path) -> io::Result<()> {
+    match std::fs::File::open(path) {
+        Ok(file) => file.sync_data(),
+        // Its length is 0 in the checkpoint then.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The thread of rank 0 that commits, retires, looks for requests and keeps the journal advancing.
+struct Steward {
+    job: JobFolder,
+    shared: Arc<Shared>,
+    recorder: Arc<Recorder>,
+    options: PipelineOptions,
+    last_beat: Instant,
+    last_poll: Instant,
+}
+
+/// The shortest and the longest pause between two looks for the other ranks' shards; in between, this share of the time
+/// that the checkpoint has taken already, so that looking delays the commit by no more than that.
+const LOOK_LEAST: Duration = Duration::from_micros(500);
+const LOOK_MOST: Duration = Duration::from_millis(50);
+const LOOK_SHARE: u32 = 64;
+
+impl Steward {
+    fn run(mut self) {
+        let mut of = None;
+        loop {
+            let order = {
+                let state = self.shared.lock();
+                let idle = self.options.request_poll.min(self.options.journal_beat);
+                let ready = state.stop || (state.order.is_some() && of != state.order.as_ref().map(|order| order.name));
+                let pause = state
+                    .order
+                    .as_ref()
+                    .map_or(idle, |order| (order.since.elapsed() / LOOK_SHARE).clamp(LOOK_LEAST, LOOK_MOST));
+                let state = match ready {
+                    true => state,
+                    false => self.shared.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
+                };
+                if state.stop {
+                    return;
+                }
+                state.order.clone()
+            };
+            self.keep_house();
+            let Some(order) = order else {
+                of = None;
+                continue;
+            };
+            of = Some(order.name);
+            let fate = catch_unwind(AssertUnwindSafe(|| self.look_after(&order))).unwrap_or_else(|_| {
+                Some(Fate::Dropped("the steward panicked; please report this as a bug of Piton".into()))
+            });
+            if let Some(fate) = fate {
+                self.settle(&order, fate);
+            }
+        }
+    }
+
+    /// Beats and requests, each when its time has come.
+    fn keep_house(&mut self) {
+        if self.last_beat.elapsed() >= self.options.journal_beat {
+            self.last_beat = Instant::now();
+            self.recorder.record(Event::Beat { step: self.shared.step.load(Ordering::Relaxed) });
+        }
+        if self.last_poll.elapsed() >= self.options.request_poll {
+            self.last_poll = Instant::now();
+            // A store that can't be read now may be the next time.
+            for request in self.job.take_requests().unwrap_or_default() {
+                let mut state = self.shared.lock();
+                state.checkpoint_requested = true;
+                state.halt_requested |= request.kind == RequestKind::Halt;
+                drop(state);
+                self.shared.requested.store(true, Ordering::Relaxed);
+                self.recorder.record(Event::RequestSeen { what: format!("{:?} by {}", request.kind, request.by) });
+            }
+        }
+    }
+
+    /// Commits the checkpoint if all its shards are there. `None`: not yet.
+    fn look_after(&self, order: &CommitOrder) -> Option<Fate> {
+        let id = order.name.id;
+        let waits_for_own = {
+            let state = self.shared.lock();
+            for failed in [&state.failed, &state.failed_elsewhere] {
+                if let Some((failed, why)) = failed
+                    && *failed == id
+                {
+                    return Some(Fate::Dropped(why.clone()));
+                }
+            }
+            state.writing
+        };
+        let late = Instant::now() >= order.deadline;
+        if waits_for_own && !late {
+            return None;
+        }
+        let missing = match self.job.shards_present(order.name) {
+            Ok(ranks) if ranks.len() == order.world as usize && !waits_for_own => None,
+            Ok(ranks) => Some(format!("{} of {} shards were written in time", ranks.len(), order.world)),
+            Err(error) => Some(error.to_string()),
+        };
+        match missing {
+            None => Some(self.commit(order).map_or_else(Fate::Dropped, |manifest| Fate::Committed {
+                stored_bytes: manifest.stored_bytes,
+                raw_bytes: manifest.raw_bytes,
+            })),
+            Some(why) if late => Some(Fate::Dropped(why)),
+            Some(_) => None,
+        }
+    }
+
+    fn commit(&self, order: &CommitOrder) -> Result<Manifest, String> {
+        // Not for safety, which rests on the order of epochs: a job that was taken over from should not fill the store.
+        let newest = self.job.newest_claim().map_err(|error| error.to_string())?;
+        if let Some(newer) = newest.filter(|newest| *newest > order.name.epoch) {
+            return Err(format!("attempt {newer} of this job has taken over; this one should be stopped"));
+        }
+        self.write_manifest(order).map_err(|error| error.to_string())
+    }
+
+    fn write_manifest(&self, order: &CommitOrder) -> Result<Manifest, StoreError> {
+        let manifest = self.job.draft_manifest(order.name, order.world, &order.notes)?;
+        self.job.commit(&manifest)?;
+        Ok(manifest)
+    }
+
+    /// Makes known what became of a checkpoint, then tidies up.
+    fn settle(&self, order: &CommitOrder, fate: Fate) {
+        let id = order.name.id;
+        let committed = matches!(fate, Fate::Committed { .. });
+        self.recorder.record(match &fate {
+            Fate::Committed { stored_bytes, raw_bytes } => Event::Committed {
+                id,
+                step: order.step,
+                commit_ns: u64::try_from(order.since.elapsed().as_nanos()).unwrap_or(u64::MAX),
+                bytes: *stored_bytes,
+                raw_bytes: *raw_bytes,
+                label: order.notes.label.clone(),
+            },
+            Fate::Dropped(why) => Event::Dropped { id, reason: why.clone() },
+        });
+        let mut state = self.shared.lock();
+        state.fate = Some((id, fate));
+        state.order = None;
+        drop(state);
+        self.shared.changed.notify_all();
+        if committed {
+            self.retire(id);
+        } else if let Err(error) = self.job.remove(order.name) {
+            // It will go with the next retirement.
+            self.recorder
+                .record(Event::Problem { what: format!("cannot clean up checkpoint {id}"), detail: error.to_string() });
+        }
+    }
+
+    fn retire(&self, newest: CheckpointId) {
+        let problem = match self.job.retire(&self.options.retention, self.options.epoch, newest) {
+            Ok((gone, problem)) => {
+                for name in gone {
+                    self.recorder.record(Event::Retired { epoch: name.epoch, id: name.id });
+                }
+                problem
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = problem {
+            let what = "cannot remove checkpoints that are no longer needed".into();
+            self.recorder.record(Event::Problem { what, detail: error.to_string() });
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The memory that holds the copy: mapped once, pre-faulted in the background, kept.
+//!
+//! First touch of fresh memory costs tens of times as much as the copy itself, so it never happens while the application
+//! waits, except where a checkpoint falls due before the background thread is done.
+
+use memmap2::{MmapMut, MmapOptions};
+use std::io;
+use std::thread::JoinHandle;
+
+/// How much is faulted in at a time, so that a thread that is no longer wanted ends soon.
+const FAULT_PIECE: usize = 64 << 20;
+
+/// Anonymous memory of our own.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    map: Option<MmapMut>,
+}
+
+impl Arena {
+    /// Maps `bytes` of memory, with huge pages where the system has them; nothing is touched yet.
+    ///
+    /// # Errors
+    /// Where there is not so much address space.
+    pub(crate) fn map(bytes: u64) -> io::Result<Self> {
+        if bytes == 0 {
+            return Ok(Self { map: None });
+        }
+        let length = usize::try_from(bytes).map_err(io::Error::other)?;
+        let map = MmapOptions::new().len(length).map_anon()?;
+        #[cfg(target_os = "linux")]
+        {
+            // Only a wish: without huge pages the copy is a little slower.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Ok(Self { map: Some(map) })
+    }
+
+    /// Touches all pages.
+    fn fault_in(&mut self) {
+        let Some(map) = &mut self.map else { return };
+        #[cfg(target_os = "linux")]
+        {
+            let length = map.len();
+            let populated = (0..length).step_by(FAULT_PIECE).all(|at| {
+                let piece = FAULT_PIECE.min(length - at);
+                map.advise_range(memmap2::Advice::PopulateWrite, at, piece).is_ok()
+            });
+            if populated {
+                return;
+            }
+        }
+        // A kernel before 5.14, or another system.
+        for page in map.chunks_mut(FAULT_PIECE).flat_map(|piece| piece.chunks_mut(4096)) {
+            page[0] = 0;
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.map.as_deref_mut().unwrap_or_default()
+    }
+}
+
+/// The arena between two freezes.
+#[derive(Debug, Default)]
+pub(crate) struct Staging {
+    ready: Option<Arena>,
+    growing: Option<JoinHandle<io::Result<Arena>>>,
+}
+
+impl Staging {
+    /// Sees to it that an arena of `bytes` will be there: starts a background thread where there is none so large.
+    pub(crate) fn prepare(&mut self, bytes: u64) {
+        if self.growing.is_some() || self.ready.as_ref().is_some_and(|arena| arena.bytes().len() as u64 >= bytes) {
+            return;
+        }
+        // Before the new one is mapped: never two at a time.
+        self.ready = None;
+        let grow = move || {
+            let mut arena = Arena::map(bytes)?;
+            arena.fault_in();
+            Ok(arena)
+        };
+        // Without a thread the memory is faulted in by the first copy.
+        self.growing = std::thread::Builder::new().name("piton-prefault".into()).spawn(grow).ok();
+    }
+
+    /// The arena, at least `bytes` large. Waits for the background thread where that is at work.
+    ///
+    /// # Errors
+    /// Where the memory can't be had.
+    pub(crate) fn take(&mut self, bytes: u64) -> io::Result<Arena> {
+        if let Some(growing) = self.growing.take() {
+            let grown =
+                growing.join().map_err(|_| io::Error::other("the thread that maps the staging arena panicked"))?;
+            self.ready = Some(grown?);
+        }
+        match self.ready.take() {
+            Some(arena) if arena.bytes().len() as u64 >= bytes => Ok(arena),
+            smaller => {
+                drop(smaller);
+                Arena::map(bytes)
+            }
+        }
+    }
+
+    /// Gives an arena back for the next freeze.
+    pub(crate) fn put(&mut self, arena: Arena) {
+        self.ready = Some(arena);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arena_is_kept_and_grows() {
+        let mut staging = Staging::default();
+        staging.prepare(1 << 20);
+        let arena = staging.take(1 << 20).unwrap();
+        let address = arena.bytes().as_ptr();
+        staging.put(arena);
+        staging.prepare(1000);
+        let arena = staging.take(1000).unwrap();
+        assert_eq!(arena.bytes().as_ptr(), address, "kept");
+        staging.put(arena);
+        let arena = staging.take(3 << 20).unwrap();
+        assert!(arena.bytes().len() >= 3 << 20);
+        assert!(staging.take(0).unwrap().bytes().is_empty());
+    }
+}

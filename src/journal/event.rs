@@ -1,0 +1,148 @@
+//! Everything that a journal can say.
+
+use crate::ids::{CheckpointId, Epoch};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How an attempt ended, where its end was its own doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The application called `finish`: the job is done.
+    Finished,
+    /// It was asked to stop, and stopped after a checkpoint.
+    Halted,
+    /// The checkpointer was dropped without either.
+    Dropped,
+    /// The checkpointer was dropped by a panic.
+    Panicked,
+}
+
+/// Something that happened. In the journal it is an object whose `kind` is the variant's name in snake case.
+///
+/// Durations whose names end in `_ns` are in nanoseconds, those in `seconds` in seconds; sizes are in bytes,
+/// `raw_bytes` before compression.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields' names and the words above say what they are; the variants have their doc")]
+pub enum Event {
+    /// The attempt began.
+    AttemptStarted {
+        job: String,
+        host: String,
+        pid: u32,
+        /// How many ranks there are.
+        world: u32,
+        /// Fingerprint of the program.
+        program: String,
+        /// Version of the library.
+        version: String,
+        /// What was asked for: `off`, `latest`, `required`, `fresh`, or a checkpoint.
+        request: String,
+        /// What tells this run of the node's system from others, where the system says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boot_id: Option<String>,
+        /// The batch system's job, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batch_job: Option<String>,
+        /// How often the batch system started that job again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batch_restarts: Option<u32>,
+    },
+    /// An older attempt of the job still seemed to run, and was taken over from.
+    TookOver { epoch: Epoch },
+    /// The settings in force that are not at their default, with where they came from.
+    Configuration { settings: BTreeMap<String, String> },
+    /// What was decided from the settings and the machine.
+    Plan { threads: u32, state_bytes: u64, arena_bytes: u64, chunk_bytes: u64, mpi: Option<String> },
+    /// The rank is alive and at this step.
+    Beat { step: u64 },
+    /// The state was restored, and the application goes on after `step`.
+    Resumed {
+        epoch: Epoch,
+        id: CheckpointId,
+        /// The step that the checkpoint was taken at: so many steps need not be computed again.
+        step: u64,
+        seconds: f64,
+        bytes: u64,
+        /// Whether the checkpoint was complete but not committed, and was committed now.
+        rolled_forward: bool,
+    },
+    /// The application starts at its beginning.
+    FreshStart { reason: String },
+    /// The job had finished already: nothing is left to compute.
+    AlreadyFinished { epoch: Epoch, id: CheckpointId, step: u64 },
+    /// A checkpoint was tried for the resume and not taken.
+    CandidateRejected { epoch: Epoch, id: CheckpointId, reason: String },
+    /// A checkpoint was found damaged, and no attempt from now on will take it.
+    SetAside { epoch: Epoch, id: CheckpointId, reason: String },
+    /// A complete checkpoint of an attempt that died was committed by this one.
+    RolledForward { epoch: Epoch, id: CheckpointId, step: u64 },
+    /// A checkpoint began: all ranks freeze at this tick.
+    CheckpointStarted { id: CheckpointId, tick: u64, step: u64, reason: String },
+    /// The state was copied, and the application computes on.
+    Frozen { id: CheckpointId, blocked_ns: u64, bytes: u64 },
+    /// This rank's shard is durable under its final name.
+    ShardDurable { id: CheckpointId, bytes: u64, raw_bytes: u64, seconds: f64 },
+    /// The checkpoint is durable and committed.
+    Committed {
+        id: CheckpointId,
+        step: u64,
+        /// From the return of the call that froze it.
+        commit_ns: u64,
+        bytes: u64,
+        raw_bytes: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
+    },
+    /// A checkpoint was due and not begun, on all ranks alike.
+    Skipped { step: u64, reason: String },
+    /// A checkpoint was begun and given up; the one before it stands.
+    Dropped { id: CheckpointId, reason: String },
+    /// Something went wrong; the job computes on.
+    Problem {
+        /// What was being done, in a few words.
+        what: String,
+        detail: String,
+    },
+    /// A checkpoint was removed, since enough newer ones are committed.
+    Retired { epoch: Epoch, id: CheckpointId },
+    /// What an attempt that died left half-done was removed.
+    Cleaned { epoch: Epoch, what: String },
+    /// The checkpoints of the job were archived for a start afresh.
+    Archived { epochs: Vec<Epoch> },
+    /// Somebody asks for a checkpoint or a halt.
+    RequestSeen { what: String },
+    /// The ranks agree on nothing more in this attempt: there will be no further checkpoint.
+    AgreementStopped { reason: String },
+    /// The application was told to stop after this step.
+    Halted { step: u64 },
+    /// The job is done, with this as its final checkpoint.
+    Finished {
+        step: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<CheckpointId>,
+    },
+    /// This writer's last record of the attempt, where its end was its own doing.
+    AttemptEnded { how: End, step: u64 },
+    /// Lines up to this one were lost, because the journal could not be written.
+    JournalGap { lost: u64 },
+    /// A kind that this version does not know, or of another shape than it knows, as it stands in the journal.
+    #[serde(untagged)]
+    Unknown(serde_json::Value),
+}
+
+impl Event {
+    /// The kind as the journal names it; empty where it names none.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Unknown(value) => value.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned(),
+            known => serde_json::to_value(known)
+                .ok()
+                .and_then(|value| value.get("kind")?.as_str().map(str::to_owned))
+                .unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What checkpoints a job has, and in what state.
+//!
+//! Comes in: the folders of a job. Goes out: one entry a checkpoint, oldest first, and which of them may be resumed.
+//! What must hold: looking changes nothing; a checkpoint that can't be read now is told from one that is damaged.
+
+use super::{
+    Explain, FieldSummary, JobFolder, MANIFEST_FILE, Manifest, NamedBlock, ShardEntry, StoreError, shard_file,
+    shard_rank, unix_milliseconds,
+};
+use crate::ids::{CheckpointId, CheckpointName, Epoch};
+use crate::medium::EntryKind;
+use crate::shard::{ShardIdentity, ShardReader};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+/// What a checkpoint is, as far as its manifest and the names of its files tell.
+#[derive(Debug)]
+pub enum CheckpointState {
+    /// It has a valid manifest.
+    Committed(Box<Manifest>),
+    /// It has no manifest, but every rank's shard under its final name: resume may roll it forward.
+    Complete {
+        /// The number of ranks.
+        world: u32,
+        /// The application's step.
+        step: u64,
+    },
+    /// Shards are missing, and there is no manifest: being written, or left by an attempt that died.
+    Partial {
+        /// How many shards are there.
+        shards: usize,
+    },
+    /// Its manifest is not what was written.
+    Damaged(String),
+    /// It can't be read now.
+    Unreadable(String),
+}
+
+/// One checkpoint of a job.
+#[derive(Debug)]
+pub struct CheckpointEntry {
+    /// Its place in the job's history.
+    pub name: CheckpointName,
+    /// What it is.
+    pub state: CheckpointState,
+    /// Why an attempt set it aside, if one did.
+    pub set_aside: Option<String>,
+    /// Whether a user pinned it.
+    pub pinned: bool,
+}
+
+impl CheckpointEntry {
+    /// Its manifest, where it is committed.
+    #[must_use]
+    pub fn manifest(&self) -> Option<&Manifest> {
+        match &self.state {
+            CheckpointState::Committed(manifest) => Some(manifest),
+            _ => None,
+        }
+    }
+
+    /// Whether resume may try it: committed or complete, and not set aside. One that can't be read now counts: it must not
+    /// be passed over silently.
+    #[must_use]
+    pub fn is_candidate(&self) -> bool {
+        let whole = !matches!(self.state, CheckpointState::Partial { .. });
+        whole && self.set_aside.is_none()
+    }
+
+    /// Whether retention leaves it alone: a user pinned it, or the application gave it a label.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.pinned || self.manifest().is_some_and(|manifest| manifest.label.is_some())
+    }
+}
+
+/// All checkpoints of a job.
+#[derive(Debug)]
+pub struct Catalogue {
+    /// Oldest first.
+    pub entries: Vec<CheckpointEntry>,
+    /// The epoch in which the present lineage starts: the newest that was claimed with `--fresh`, or the first.
+    pub lineage: Epoch,
+    /// The epochs that were claimed or written below.
+    pub epochs: BTreeSet<Epoch>,
+}
+
+impl Catalogue {
+    /// The entries of the present lineage that may be resumed, newest first.
+    pub fn candidates(&self) -> impl Iterator<Item = &CheckpointEntry> {
+        self.entries.iter().rev().filter(|entry| entry.name.epoch >= self.lineage && entry.is_candidate())
+    }
+
+    /// Whether any checkpoint was ever committed, or could be rolled forward, in any lineage.
+    #[must_use]
+    pub fn holds_anything(&self) -> bool {
+        self.entries.iter().any(|entry| !matches!(entry.state, CheckpointState::Partial { .. }))
+    }
+}
+
+impl JobFolder {
+    /// Looks at all checkpoints of the job.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where folders can't be listed.
+    pub fn catalogue(&self) -> Result<Catalogue, StoreError> {
+        let claims = self.claims()?;
+        let lineage = claims.iter().rev().find(|(_, claim)| claim.as_ref().is_ok_and(|claim| claim.fresh));
+        let lineage = lineage.map_or(Epoch(0), |(epoch, _)| *epoch);
+        let folders = self.epoch_folders()?;
+        let mut aside = BTreeMap::new();
+        let mut entries = Vec::new();
+        for &epoch in &folders {
+            for record in self.set_aside_by(epoch)? {
+                aside.insert(record.checkpoint, record.reason);
+            }
+            for id in self.checkpoint_ids(epoch)? {
+                let name = CheckpointName { epoch, id };
+                entries.push(CheckpointEntry {
+                    name,
+                    state: self.state_of(name),
+                    set_aside: None,
+                    pinned: self.is_pinned(name)?,
+                });
+            }
+        }
+        for entry in &mut entries {
+            entry.set_aside = aside.remove(&entry.name);
+        }
+        let epochs = claims.iter().map(|(epoch, _)| *epoch).chain(folders).collect();
+        Ok(Catalogue { entries, lineage, epochs })
+    }
+
+    /// The ids of the checkpoints that attempt `epoch` has folders of, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn checkpoint_ids(&self, epoch: Epoch) -> Result<Vec<CheckpointId>, StoreError> {
+        let folder = self.epoch_folder(epoch);
+        let entries = match self.medium.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result.explain("list", &folder)?,
+        };
+        let folders = entries.iter().filter(|entry| entry.kind == EntryKind::Folder);
+        Ok(folders.filter_map(|entry| CheckpointId::from_folder(&entry.name)).collect())
+    }
+
+    fn state_of(&self, name: CheckpointName) -> CheckpointState {
+        match self.manifest(name) {
+            Ok(manifest) => CheckpointState::Committed(Box::new(manifest)),
+            Err(error) if error.is_absence() => self.state_without_manifest(name),
+            Err(error) if error.is_damage() => CheckpointState::Damaged(error.to_string()),
+            Err(error) => CheckpointState::Unreadable(error.to_string()),
+        }
+    }
+
+    fn state_without_manifest(&self, name: CheckpointName) -> CheckpointState {
+        let ranks = match self.shards_present(name) {
+            Ok(ranks) => ranks,
+            Err(error) => return CheckpointState::Unreadable(error.to_string()),
+        };
+        let partial = CheckpointState::Partial { shards: ranks.len() };
+        let Some(first) = ranks.first() else { return partial };
+        match ShardReader::open(&*self.medium, &self.shard_path(name, *first)) {
+            Ok(shard) => {
+                let ShardIdentity { world, step, .. } = *shard.identity();
+                if ranks.len() == world as usize { CheckpointState::Complete { world, step } } else { partial }
+            }
+            Err(error) if error.is_damage() => partial,
+            Err(error) => CheckpointState::Unreadable(error.to_string()),
+        }
+    }
+
+    /// The ranks whose shards have their final names, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn shards_present(&self, name: CheckpointName) -> Result<Vec<usize>, StoreError> {
+        let folder = self.checkpoint_folder(name);
+        let entries = match self.medium.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result.explain("list", &folder)?,
+        };
+        let mut ranks: Vec<_> = entries.iter().filter_map(|entry| shard_rank(&entry.name)).collect();
+        ranks.sort_unstable();
+        Ok(ranks)
+    }
+
+    /// Whether a checkpoint has a manifest, of whatever content.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn has_manifest(&self, name: CheckpointName) -> Result<bool, StoreError> {
+        let path = self.checkpoint_folder(name).join(MANIFEST_FILE);
+        self.medium.exists(&path).explain("look for", &path)
+    }
+
+    /// The manifest that a checkpoint would have, from its shards' headers and indices: `world` of them, which must all be
+    /// there and agree.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where they don't agree or one is damaged, [`StoreError::Io`] where one is missing or can't be
+    /// read.
+    pub fn draft_manifest(
+        &self,
+        name: CheckpointName,
+        world: u32,
+        about: &ManifestNotes,
+    ) -> Result<Manifest, StoreError> {
+        let mut manifest = Manifest {
+            job: self.name.clone(),
+            epoch: name.epoch,
+            id: name.id,
+            tick: 0,
+            step: 0,
+            world,
+            created_unix_ms: unix_milliseconds(),
+            library: env!("CARGO_PKG_VERSION").to_owned(),
+            program: about.program.clone(),
+            reason: about.reason.clone(),
+            label: about.label.clone(),
+            parents: Vec::new(),
+            raw_bytes: 0,
+            stored_bytes: 0,
+            fields: Vec::new(),
+            shards: Vec::new(),
+        };
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        for rank in 0..world as usize {
+            let path = self.shard_path(name, rank);
+            let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+            let shard = ShardReader::open(&*self.medium, &path).map_err(|error| match error.is_damage() {
+                true => damaged(error.to_string()),
+                false => {
+                    StoreError::Io { action: "read", path: path.clone(), source: io::Error::other(error.to_string()) }
+                }
+            })?;
+            let identity = shard.identity();
+            if rank == 0 {
+                (manifest.tick, manifest.step) = (identity.tick, identity.step);
+            }
+            let expected = ShardIdentity {
+                job: self.name.clone(),
+                epoch: name.epoch,
+                id: name.id,
+                tick: manifest.tick,
+                step: manifest.step,
+                rank: u32::try_from(rank).unwrap_or(u32::MAX),
+                world,
+            };
+            if *identity != expected {
+                return Err(damaged(format!("not the shard expected there: {identity:?} instead of {expected:?}")));
+            }
+            let mut entry = ShardEntry {
+                rank: expected.rank,
+                file: shard_file(rank),
+                bytes: shard.file_bytes(),
+                raw_bytes: 0,
+                xxh3_128: format!("{:032x}", shard.digest()),
+                blocks: Vec::new(),
+            };
+            for field in &shard.outline().fields {
+                entry.raw_bytes += field.bytes;
+                if let Some(block) = &field.block {
+                    entry.blocks.push(NamedBlock { field: field.name.clone(), block: block.clone() });
+                }
+                match places.get(&field.name) {
+                    Some(&place) => manifest.fields[place].bytes += field.bytes,
+                    None => {
+                        places.insert(field.name.clone(), manifest.fields.len());
+                        manifest.fields.push(FieldSummary {
+                            name: field.name.clone(),
+                            class: field.class,
+                            kind: field.kind.clone(),
+                            global: field.block.as_ref().map(|block| block.global.clone()),
+                            bytes: field.bytes,
+                        });
+                    }
+                }
+            }
+            manifest.raw_bytes += entry.raw_bytes;
+            manifest.stored_bytes += entry.bytes;
+            manifest.shards.push(entry);
+        }
+        Ok(manifest)
+    }
+}
+
+/// What a manifest says that its shards don't know.
+#[derive(Debug, Clone, Default)]
+pub struct ManifestNotes {
+    /// A fingerprint of the program.
+    pub program: String,
+    /// Why the checkpoint was taken.
+    pub reason: String,
+    /// The name that the application gave it.
+    pub label: Option<String>,
+}
