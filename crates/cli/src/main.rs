@@ -7,6 +7,7 @@
 
 mod commands;
 mod exit;
+mod jobs;
 mod output;
 
 use clap::{Parser, Subcommand};
@@ -57,11 +58,17 @@ impl Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Ls(commands::ls::Ls),
+    Show(commands::show::Show),
+    Verify(commands::verify::Verify),
     Config(commands::config::Config),
 }
 
 fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
     match &arguments.command {
+        Command::Ls(command) => command.run(&arguments.common, output),
+        Command::Show(command) => command.run(&arguments.common, output),
+        Command::Verify(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
     }
 }
