@@ -589,6 +589,18 @@ impl JobFolder {
         self.medium.exists(&path).explain("look for", &path)
     }
 
+    /// Takes a request back. `false` where it was taken up already.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn withdraw_request(&self, name: &str) -> Result<bool, StoreError> {
+        let path = self.requests_folder().join(name);
+        match self.medium.remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.explain("remove", &path).map(|()| true),
+        }
+    }
+
     /// Takes up all requests: they are removed. Those that can't be read are removed as well, and left out.
     ///
     /// # Errors

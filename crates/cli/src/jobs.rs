@@ -9,7 +9,8 @@ use piton::config::Settings;
 use piton::ids::Epoch;
 use piton::medium::{Access, RealMedium};
 use piton::reader::{Reader, Selection};
-use piton::store::{JobFolder, ProcessIdentity, Store};
+use piton::store::{Claim, JobFolder, ProcessIdentity, Store, StoreError};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,20 +82,23 @@ pub fn selection(word: &str) -> anyhow::Result<Selection> {
 
 /// The newest attempt of the job that seems to run still, if any, and why it seems so.
 pub fn running(job: &JobFolder) -> anyhow::Result<Option<(Epoch, String)>> {
-    let observer = ProcessIdentity::current();
-    for (epoch, claim) in job.claims()?.into_iter().rev() {
-        match claim {
-            Ok(claim) => {
-                if let Some(evidence) = job.evidence_of_life(&claim, &observer) {
-                    return Ok(Some((epoch, evidence)));
-                }
-            }
-            // Removed in the meantime.
-            Err(error) if error.is_absence() => {}
-            Err(error) => return Ok(Some((epoch, format!("its claim can't be read ({error})")))),
-        }
+    let mut claims = job.claims()?.into_iter().rev();
+    Ok(claims.find_map(|(epoch, claim)| Some((epoch, evidence(job, claim)?))))
+}
+
+/// Those of the attempts `epochs` that seem to run still, and why it seems so.
+pub fn running_among(job: &JobFolder, epochs: &BTreeSet<Epoch>) -> anyhow::Result<BTreeMap<Epoch, String>> {
+    let claims = job.claims()?.into_iter().filter(|(epoch, _)| epochs.contains(epoch));
+    Ok(claims.filter_map(|(epoch, claim)| Some((epoch, evidence(job, claim)?))).collect())
+}
+
+fn evidence(job: &JobFolder, claim: Result<Claim, StoreError>) -> Option<String> {
+    match claim {
+        Ok(claim) => job.evidence_of_life(&claim, &ProcessIdentity::current()),
+        // Removed in the meantime.
+        Err(error) if error.is_absence() => None,
+        Err(error) => Some(format!("its claim can't be read: {error}")),
     }
-    Ok(None)
 }
 
 /// How old something is that was made then.

@@ -1,10 +1,9 @@
 //! `piton verify`: whether every byte is what was written.
 
 use crate::exit::Outcome;
-use crate::output::{Output, Style, human};
+use crate::output::{Output, Style, human, progress};
 use crate::{Common, jobs};
 use anyhow::bail;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use piton::reader::{Reader, Soundness, Verdict, Wrong};
 use piton::store::{CheckpointEntry, CheckpointState};
 use serde::Serialize;
@@ -119,7 +118,7 @@ impl Verify {
                 catalogue.entries.iter().filter(whole).collect()
             }
         };
-        let bar = progress_bar(chosen.iter().map(|entry| Reader::bytes_to_verify(entry)).sum());
+        let bar = progress::of_bytes(chosen.iter().map(|entry| Reader::bytes_to_verify(entry)).sum());
         let (mut worst, mut answers) = (Outcome::Done, Vec::new());
         for entry in chosen {
             let started = Instant::now();
@@ -163,14 +162,4 @@ fn print(reader: &Reader, verdict: &Verdict, seconds: f64, output: &mut Output) 
         output.line(format!("  {problem}"))?;
     }
     output.flush()
-}
-
-/// A bar on standard error, drawn only where that is a terminal.
-fn progress_bar(bytes: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
-    let form = "{bar:30} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(form) {
-        bar.set_style(style.progress_chars("█▌ "));
-    }
-    bar
 }

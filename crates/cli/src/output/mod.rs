@@ -3,7 +3,9 @@
 //! What must hold: with `--json`, standard output holds one JSON value and nothing else (of the journal, one a line); text
 //! from files is escaped before it reaches a terminal; a reader that goes away is no error.
 
+pub mod events;
 pub mod human;
+pub mod progress;
 mod table;
 
 pub use table::{Cell, Table};

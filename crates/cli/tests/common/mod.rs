@@ -115,7 +115,7 @@ pub fn walk_open(folder: &Path, arguments: &[&str]) -> Checkpointer {
         .set("round_target", "1ms")
         .set("keep", 100)
         .args(arguments.iter().copied())
-        .open(&Solo::default())
+        .open(Solo::default())
         .unwrap()
 }
 
