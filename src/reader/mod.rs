@@ -51,7 +51,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 /// About so many bytes are held at a time where something is streamed.
-pub(crate) const WINDOW_BYTES: u64 = 16 << 20;
+// Tests use small arrays, which must not fit.
+const WINDOW_BYTES: u64 = if cfg!(test) { 200 } else { 16 << 20 };
 
 /// So many shards are kept open: files are a limited resource, and jobs have many ranks.
 const OPEN_SHARDS: usize = 64;
@@ -272,7 +273,6 @@ impl Reader {
     /// # Errors
     /// [`ReadError::NoSuchCheckpoint`], [`ReadError::Ambiguous`].
     pub fn find_in(&self, catalogue: &Catalogue, selection: Selection) -> Result<CheckpointName, ReadError> {
-        let job = || self.job.name().to_owned();
         let names: Vec<CheckpointName> = match selection {
             Selection::Latest => catalogue.candidates().map(|entry| entry.name).take(1).collect(),
             Selection::Named(selector) => {
@@ -280,21 +280,25 @@ impl Reader {
             }
         };
         match names.as_slice() {
-            [] => Err(ReadError::NoSuchCheckpoint {
-                job: job(),
-                wanted: match selection {
+            [] => Err(self.no_such_checkpoint(
+                match selection {
                     Selection::Latest => "that could be resumed from".into(),
                     Selection::Named(selector) => selector.to_string(),
                 },
-                known: catalogue.entries.iter().map(|entry| full(entry.name)).collect(),
-            }),
+                catalogue,
+            )),
             [name] => Ok(*name),
             [first, ..] => Err(ReadError::Ambiguous {
-                job: job(),
+                job: self.job.name().to_owned(),
                 id: first.id.to_string(),
                 known: names.iter().map(|name| full(*name)).collect(),
             }),
         }
+    }
+
+    fn no_such_checkpoint(&self, wanted: String, catalogue: &Catalogue) -> ReadError {
+        let known = catalogue.entries.iter().map(|entry| full(entry.name)).collect();
+        ReadError::NoSuchCheckpoint { job: self.job.name().to_owned(), wanted, known }
     }
 
     /// Opens a checkpoint that is committed, or complete though not committed.
@@ -308,19 +312,14 @@ impl Reader {
             Err(error) => return Err(error.into()),
         }
         let catalogue = self.catalogue()?;
-        match catalogue.entries.into_iter().find(|entry| entry.name == name).map(|entry| entry.state) {
-            None => self
-                .find_in(
-                    &self.catalogue()?,
-                    Selection::Named(CheckpointSelector { epoch: Some(name.epoch), id: name.id }),
-                )
-                .and_then(|name| Err(ReadError::Partial { job: self.job.name().to_owned(), name, shards: 0 })),
+        match catalogue.entries.iter().find(|entry| entry.name == name).map(|entry| &entry.state) {
+            None => Err(self.no_such_checkpoint(full(name), &catalogue)),
             Some(CheckpointState::Complete { world, .. }) => {
-                let manifest = self.job.draft_manifest(name, world, &ManifestNotes::default())?;
+                let manifest = self.job.draft_manifest(name, *world, &ManifestNotes::default())?;
                 Ok(self.with_manifest(manifest, false))
             }
             Some(CheckpointState::Partial { shards }) => {
-                Err(ReadError::Partial { job: self.job.name().to_owned(), name, shards })
+                Err(ReadError::Partial { job: self.job.name().to_owned(), name, shards: *shards })
             }
             // Committed, or damaged, in the meantime.
             Some(_) => Ok(self.with_manifest(self.job.manifest(name)?, true)),

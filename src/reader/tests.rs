@@ -155,3 +155,79 @@ fn what_is_not_committed_is_read_if_it_is_complete() {
     let none = reader.find("7".parse().unwrap()).unwrap_err();
     assert!(none.is_absence() && none.to_string().contains("1/1"), "{none}");
 }
+
+/// One of four ranks that share out the last two dimensions of an array, with layers of halo that differ on all sides.
+struct Quarter {
+    rank: usize,
+    global: [usize; 3],
+    halo: [[usize; 2]; 3],
+    cells: Vec<i32>,
+}
+
+impl Quarter {
+    fn new(rank: usize, global: [usize; 3], halo: [[usize; 2]; 3]) -> Self {
+        let mut quarter = Self { rank, global, halo, cells: Vec::new() };
+        let (offset, extent) = quarter.place();
+        let local: Vec<usize> = (0..3).map(|d| halo[d][0] + extent[d] + halo[d][1]).collect();
+        quarter.cells = vec![-1; local.iter().product()];
+        for i in 0..extent[0] {
+            for j in 0..extent[1] {
+                for k in 0..extent[2] {
+                    let at = ((halo[0][0] + i) * local[1] + halo[1][0] + j) * local[2] + halo[2][0] + k;
+                    let place = ((offset[0] + i) * global[1] + offset[1] + j) * global[2] + offset[2] + k;
+                    quarter.cells[at] = place as i32;
+                }
+            }
+        }
+        quarter
+    }
+
+    fn place(&self) -> ([usize; 3], [usize; 3]) {
+        let part = |dimension: usize, second: bool| {
+            let (all, split) = (self.global[dimension], self.global[dimension] / 3);
+            if second { (split, all - split) } else { (0, split) }
+        };
+        let (j, k) = (part(1, self.rank >= 2), part(2, self.rank % 2 == 1));
+        ([0, j.0, k.0], [self.global[0], j.1, k.1])
+    }
+}
+
+impl crate::State for Quarter {
+    fn describe<'a>(&'a mut self, fields: &mut crate::Fields<'a>) {
+        let (offset, extent) = self.place();
+        fields.array("cells", &mut self.cells).block_of(self.global, offset, extent).halo(self.halo);
+    }
+}
+
+#[test]
+fn blocks_of_three_dimensions_come_together() {
+    let none = [[0, 0]; 3];
+    let cases = [
+        ([5, 6, 9], [[1, 2], [0, 1], [3, 0]]),
+        ([7, 3, 30], none),
+        ([2, 9, 4], [[0, 0], [2, 2], [0, 0]]),
+        // The first ranks have no part of the second dimension.
+        ([4, 2, 8], [[0, 0], [1, 1], [1, 1]]),
+    ];
+    for (global, halo) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for rank in Threads::world(4) {
+                let folder = folder.path();
+                scope.spawn(move || {
+                    let mut quarter = Quarter::new(crate::comm::Communicator::rank(&rank), global, halo);
+                    let mut checkpointer =
+                        Checkpointer::builder("sea").dir(folder).set("log", "quiet").open(rank).unwrap();
+                    checkpointer.resume(&mut quarter).unwrap();
+                    checkpointer.finish(&mut quarter).unwrap();
+                });
+            }
+        });
+        let store = Store::new(Arc::new(RealMedium::new(Access::Private)), folder.path());
+        let (_, checkpoint) = latest(&store);
+        let cells = checkpoint.global("cells").unwrap();
+        let expected: Vec<u8> = (0..global.iter().product::<usize>() as i32).flat_map(i32::to_le_bytes).collect();
+        assert_eq!(cells.read().unwrap(), expected, "{global:?} {halo:?}");
+        assert_eq!(checkpoint.statistics("cells").unwrap()[0].min, Some(0.0), "no halo: {global:?} {halo:?}");
+    }
+}

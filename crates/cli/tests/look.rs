@@ -135,3 +135,24 @@ fn files(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Option<std::time:
     found.sort();
     found
 }
+
+#[test]
+fn the_store_is_found_as_the_library_finds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    walk(&folder.join("here"), &[], 1);
+    let run = |set: &dyn Fn(&mut std::process::Command) -> &mut std::process::Command| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_piton"));
+        command.env_remove("PITON_DIR").env_remove("PITON_CONFIG").current_dir(folder).arg("ls");
+        let output = set(&mut command).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, complaint) = run(&|command| command);
+    assert!(status == Some(2) && complaint.contains("no store at "), "{complaint}");
+    assert_eq!(run(&|command| command.env("PITON_DIR", "here")).0, Some(0));
+    fs::write(folder.join("piton.toml"), "dir = \"here\"\n").unwrap();
+    assert_eq!(run(&|command| command).0, Some(0));
+    fs::write(folder.join("piton.toml"), "dri = \"here\"\n").unwrap();
+    let (status, complaint) = run(&|command| command);
+    assert!(status == Some(2) && complaint.contains("dri") && complaint.contains("piton.toml"), "{complaint}");
+}

@@ -5,7 +5,7 @@ use crate::output::{Output, Style, events};
 use crate::{Common, jobs};
 use anyhow::Context;
 use piton::ids::Epoch;
-use piton::journal::{self, Event};
+use piton::journal::{self, Event, Record};
 use std::io;
 
 /// Show what happened, across all attempts or in one
@@ -24,13 +24,13 @@ pub struct Journal {
     /// Only events of this kind, as the journal names them: committed, resumed, …; may be given several times
     #[arg(long, value_name = "KIND")]
     kind: Vec<String>,
-    /// Beats as well, which say only that a rank is alive
+    /// Beats as well, which say only that a rank is alive, and what other ranks say just as the first does
     #[arg(long)]
-    beats: bool,
+    all: bool,
 }
 
 impl Journal {
-    /// Prints the lines; with `--json`, each as the journal has it.
+    /// Prints the lines; with `--json`, all of them, each as the journal has it.
     ///
     /// # Errors
     /// What is wrong with the configuration or the store.
@@ -50,7 +50,7 @@ impl Journal {
                 output.text(&output.paint(&format!("{}, attempt {epoch}\n", job.name()), Style::Bold))?;
             }
             for record in journal.records {
-                if !self.wants(&record.event) {
+                if !self.wants(&record, output.is_json()) {
                     continue;
                 }
                 found = true;
@@ -82,8 +82,25 @@ impl Journal {
         Ok(Outcome::Done)
     }
 
-    fn wants(&self, event: &Event) -> bool {
-        let beat = matches!(event, Event::Beat { .. });
-        if self.kind.is_empty() { !beat || self.beats } else { self.kind.contains(&event.kind()) }
+    fn wants(&self, record: &Record, json: bool) -> bool {
+        if !self.kind.is_empty() {
+            return self.kind.contains(&record.event.kind());
+        }
+        let other_rank = record.rank.is_some_and(|rank| rank > 0);
+        let repeated = match &record.event {
+            Event::Beat { .. } => true,
+            Event::AttemptStarted { .. }
+            | Event::Configuration { .. }
+            | Event::Plan { .. }
+            | Event::Resumed { .. }
+            | Event::FreshStart { .. }
+            | Event::AlreadyFinished { .. }
+            | Event::CheckpointStarted { .. }
+            | Event::Skipped { .. }
+            | Event::Halted { .. }
+            | Event::Finished { .. } => other_rank,
+            _ => false,
+        };
+        self.all || json || !repeated
     }
 }

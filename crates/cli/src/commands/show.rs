@@ -1,7 +1,7 @@
 //! `piton show`: what a checkpoint holds.
 
 use crate::exit::Outcome;
-use crate::output::{Cell, Output, Style, Table, human};
+use crate::output::{Cell, Output, Style, Table, human, progress};
 use crate::{Common, jobs};
 use piton::ids::{CheckpointId, CheckpointName};
 use piton::journal::{self, Event};
@@ -326,13 +326,17 @@ fn look(reader: &Reader, checkpoint: &Checkpoint, statistics: bool) -> anyhow::R
         }
         shards.push(shard);
     }
-    let arrays = regions.iter_mut().filter(|region| statistics && region.class == FieldClass::Array);
-    for region in arrays {
+    let wanted = |region: &Region| statistics && region.class == FieldClass::Array;
+    let bar = progress::of_bytes(regions.iter().filter(|region| wanted(region)).map(|region| region.raw_bytes).sum());
+    for region in regions.iter_mut().filter(|region| wanted(region)) {
+        bar.tick();
         match checkpoint.statistics(&region.name) {
             Ok(found) => region.statistics = found,
             Err(error) => problem(format!("{}: ", region.name), &error),
         }
+        bar.inc(region.raw_bytes);
     }
+    bar.finish_and_clear();
     let timings = timings(reader, name, &mut shards);
     let shown = Shown {
         job: manifest.job.clone(),
