@@ -9,7 +9,6 @@
 //! - Everything that can be refused is refused before the first byte of the application's state is written; once an
 //!   array was touched, the outcome is success (from this checkpoint or an older one) or the same error on every rank.
 
-use super::open::last_event;
 use super::{Checkpointer, CommError, ResumeError, Resumed, decode, encode};
 use crate::config::ResumeRequest;
 use crate::ids::{CheckpointName, CheckpointSelector};
@@ -304,7 +303,7 @@ impl Checkpointer {
     fn failed_on(&self, epoch: crate::ids::Epoch, name: CheckpointName) -> bool {
         let resumed = self.job.resumed_from(epoch).filter(|from| from.checkpoint == name);
         resumed.is_some_and(|from| {
-            matches!(last_event(&self.job, epoch), Some(Event::AttemptEnded { how: End::Dropped | End::Panicked, step })
+            matches!(self.job.last_event(epoch), Some(Event::AttemptEnded { how: End::Dropped | End::Panicked, step })
                 if step <= from.step)
         })
     }

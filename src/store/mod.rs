@@ -34,6 +34,7 @@ use thiserror::Error;
 
 mod catalogue;
 mod claim;
+mod liveness;
 mod manifest;
 mod records;
 mod retention;
@@ -636,6 +637,18 @@ impl JobFolder {
     pub fn request_is_open(&self, name: &str) -> Result<bool, StoreError> {
         let path = self.requests_folder().join(name);
         self.medium.exists(&path).explain("look for", &path)
+    }
+
+    /// Takes a request back. `false` where it was taken up already.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn withdraw_request(&self, name: &str) -> Result<bool, StoreError> {
+        let path = self.requests_folder().join(name);
+        match self.medium.remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.explain("remove", &path).map(|()| true),
+        }
     }
 
     /// Takes up all requests: they are removed. Those that can't be read are removed as well, and left out.
