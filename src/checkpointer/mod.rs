@@ -45,6 +45,8 @@ use recorder::Recorder;
 
 /// How long a checkpointer that is dropped without [`Checkpointer::finish`] waits for what is in flight.
 const LAST_WAIT: Duration = Duration::from_secs(20);
+/// How long it waits for its journal at the least.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a tick tells the application.
 #[derive(Debug, Default)]
@@ -714,9 +716,11 @@ impl Checkpointer {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.pipeline.shut_down(Instant::now() + LAST_WAIT);
+        let deadline = Instant::now() + LAST_WAIT;
+        self.pipeline.shut_down(deadline);
         self.recorder.record(Event::AttemptEnded { how, step: self.step });
-        self.recorder.sync();
+        // Where writing shards has used up the time, the last words still get a little.
+        self.recorder.close(deadline.max(Instant::now() + LAST_WORDS));
     }
 }
 
