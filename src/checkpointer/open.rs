@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -283,7 +283,9 @@ pub(super) fn last_event(job: &JobFolder, epoch: Epoch) -> Option<Event> {
 }
 
 /// A fingerprint of the running program, so that a checkpoint tells which one wrote it. Not security: XXH3-64 of the file.
+/// Read once: the file of a running program does not change.
 fn fingerprint() -> String {
+    static FINGERPRINT: OnceLock<String> = OnceLock::new();
     let hash = || {
         let mut file = std::fs::File::open(std::env::current_exe().ok()?).ok()?;
         let (mut hasher, mut buffer) = (Xxh3::new(), vec![0; 1 << 20]);
@@ -294,5 +296,5 @@ fn fingerprint() -> String {
             }
         }
     };
-    hash().unwrap_or_else(|| "unknown".into())
+    FINGERPRINT.get_or_init(|| hash().unwrap_or_else(|| "unknown".into())).clone()
 }

@@ -319,7 +319,8 @@ impl Writer {
             let result = catch_unwind(AssertUnwindSafe(|| self.write(name, &work, begun, last_stored)))
                 .unwrap_or_else(|_| Err("the writer panicked; please report this as a bug of Piton".into()));
             let mut state = self.shared.lock();
-            state.writing = false;
+            // `finish` may have handed over the next one while this one hung.
+            state.writing = state.task.is_some();
             state.arena = Some(frozen.into_arena());
             let event = match result {
                 Ok(summary) => {
