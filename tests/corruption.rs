@@ -339,6 +339,52 @@ fn a_job_whose_checkpoints_are_all_damaged_is_never_started_afresh() {
     drop(fresh);
 }
 
+/// All files below `folder` that are neither shards nor manifests.
+fn small_records(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            small_records(&path, found);
+        } else if !name.ends_with(".shard") && name != "manifest.json" {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn no_other_record_is_needed_to_resume() {
+    let scratch = fast_folder();
+    let sound = scratch.path().join("sound");
+    commit_at(&sound, RANKS, SIZE, &[10]);
+    commit_at(&sound, RANKS, SIZE, &[20, 30]);
+    let mut records = Vec::new();
+    small_records(&sound, &mut records);
+    let names: Vec<_> = records.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    for expected in ["000001.json", "000002.json", "resumed.json", "journal.rank-00000.jsonl"] {
+        assert!(names.iter().any(|name| name == expected), "no {expected} in {names:?}");
+    }
+    let ways: [(&str, fn(&mut Vec<u8>)); 4] = [
+        ("emptied", Vec::clear),
+        ("cut", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("altered", |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x80;
+        }),
+        ("overwritten", |bytes| bytes.fill(0xff)),
+    ];
+    for record in &records {
+        for (what, way) in ways {
+            let folder = scratch.path().join("store");
+            copy_folder(&sound, &folder);
+            rewrite(&folder.join(record.strip_prefix(&sound).unwrap()), way);
+            assert_eq!(step_of(&resume(&folder, RANKS, SIZE)), 30, "{} {what}", record.display());
+            fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+    println!("other records damaged: {} in {} ways", records.len(), ways.len());
+}
+
 /// Resumes and goes away: dropped, or without any word as when it is killed.
 fn give_up(folder: &Path, killed: bool) -> Result<u64, String> {
     let mut walk = Walk::new(0, SIZE);

@@ -250,6 +250,7 @@ impl Faults {
             let Some(place) = script.faults.iter().position(|(matches, _)| matches(call, path)) else {
                 return Ok(());
             };
+            let expired = script.expired;
             match &mut script.faults[place].1 {
                 Fault::Error { errno, times } => {
                     let errno = *errno;
@@ -270,6 +271,7 @@ impl Faults {
                     }
                     return Ok(());
                 }
+                Fault::Hang if expired => return Ok(()),
                 Fault::Hang => {
                     script.hits += 1;
                     script.hanging += 1;
