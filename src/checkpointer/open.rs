@@ -234,8 +234,8 @@ fn claim(job: &JobFolder, settings: &Settings, world: usize) -> Result<Result<Cl
 }
 
 /// A fingerprint of the running program, so that a checkpoint tells which one wrote it. Not security: XXH3-64 of the file.
+/// Read once: the file of a running program does not change.
 fn fingerprint() -> String {
-    // The running program does not change, and may be large.
     static FINGERPRINT: OnceLock<String> = OnceLock::new();
     let hash = || {
         let mut file = std::fs::File::open(std::env::current_exe().ok()?).ok()?;

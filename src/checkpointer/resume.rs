@@ -15,7 +15,9 @@ use crate::ids::{CheckpointName, CheckpointSelector};
 use crate::journal::{End, Event};
 use crate::shard::{ShardError, ShardIdentity, ShardReader};
 use crate::state::{Fields, Mapping, Outline, State};
-use crate::store::{Catalogue, CheckpointEntry, CheckpointState, Manifest, ManifestNotes, ResumedFrom, SetAside};
+use crate::store::{
+    Catalogue, CheckpointEntry, CheckpointState, Manifest, ManifestNotes, ResumedFrom, SetAside, StoreError,
+};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -246,7 +248,7 @@ impl Checkpointer {
     }
 
     fn begin_search(&self, request: ResumeRequest) -> Result<Search, String> {
-        let catalogue = self.job.catalogue().map_err(|error| error.to_string())?;
+        let catalogue = self.patient_catalogue().map_err(|error| error.to_string())?;
         let mut required = None;
         let candidates: Vec<CheckpointName> = match request {
             ResumeRequest::Checkpoint(selector) => {
@@ -275,6 +277,18 @@ impl Checkpointer {
             self.pass_over_strikes(&mut search)?;
         }
         Ok(search)
+    }
+
+    /// The job's checkpoints; what can't be read at first is looked at again.
+    fn patient_catalogue(&self) -> Result<Catalogue, StoreError> {
+        let is_unreadable = |entry: &CheckpointEntry| matches!(entry.state, CheckpointState::Unreadable(_));
+        for tries in 1..=RETRIES {
+            match self.job.catalogue() {
+                Ok(catalogue) if !catalogue.candidates().any(is_unreadable) => return Ok(catalogue),
+                _ => std::thread::sleep(RETRY_PAUSE * tries),
+            }
+        }
+        self.job.catalogue()
     }
 
     /// Leaves out the newest candidates on which the application itself came to nothing again and again.

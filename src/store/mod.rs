@@ -282,10 +282,20 @@ impl JobFolder {
 
     /// Makes the folder of a checkpoint, durably. Every rank does so before its shard.
     ///
+    /// Where somebody removed the attempt's own folder it is made again, or the attempt could save nothing any more. Not so
+    /// the job's: with it the claims are gone, and the epoch may be another's by now.
+    ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn make_checkpoint_folder(&self, name: CheckpointName) -> Result<(), StoreError> {
-        self.make_folder(&self.checkpoint_folder(name))
+        let folder = self.checkpoint_folder(name);
+        match self.make_folder(&folder) {
+            Err(error) if error.is_absence() && self.read_claim(name.epoch).is_ok() => {
+                self.make_folder(&self.epoch_folder(name.epoch))?;
+                self.make_folder(&folder)
+            }
+            result => result,
+        }
     }
 
     /// Gives a shard that is complete and synced under `temporary` its final name, durably.
