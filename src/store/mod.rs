@@ -34,6 +34,7 @@ use thiserror::Error;
 
 mod catalogue;
 mod claim;
+mod liveness;
 mod manifest;
 mod records;
 mod retention;
@@ -347,7 +348,7 @@ impl JobFolder {
 
     // ---- claims ----
 
-    /// Makes the job's folders. Needed once before anything is written.
+    /// Makes the job's folders, which [`Self::claim`] makes durable. Needed once before anything is written.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -355,8 +356,10 @@ impl JobFolder {
         if let Some(root) = self.folder.parent() {
             self.make_folders_above(root)?;
         }
-        for folder in [self.folder.clone(), self.claims_folder(), self.folder.join("pins"), self.requests_folder()] {
-            self.make_folder(&folder)?;
+        self.make_folder(&self.folder)?;
+        for folder in [self.claims_folder(), self.folder.join("pins"), self.requests_folder()] {
+            // Their names become durable with that of the attempt's folder, before anybody relies on what is in them.
+            self.medium.create_dir(&folder).explain("make the folder", &folder)?;
         }
         Ok(())
     }
@@ -445,6 +448,7 @@ impl JobFolder {
             }
             self.sync_folder(&folder)?;
             self.tidy_claims(epoch);
+            // With it, all other folders of the job become durable.
             self.make_folder(&self.epoch_folder(epoch))?;
             return Ok(claim);
         }
@@ -481,9 +485,33 @@ impl JobFolder {
     /// [`StoreError::Io`]; it is then not known to be committed.
     pub fn commit(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let path = self.manifest_path(manifest.name());
+        self.write_manifest(manifest, &path, &temporary(&path))
+    }
+
+    /// Commits a complete checkpoint of an older attempt in the name of attempt `epoch`, which resumes from it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; it is then not known to be committed.
+    pub fn roll_forward(&self, epoch: Epoch, manifest: &Manifest) -> Result<(), StoreError> {
+        let path = self.manifest_path(manifest.name());
+        // Should the older attempt still run and commit it as well, then neither finds its file half written by the other.
+        let temporary = path.with_file_name(format!("{MANIFEST_FILE}.{}.tmp", epoch.folder()));
+        self.write_manifest(manifest, &path, &temporary)
+    }
+
+    fn write_manifest(&self, manifest: &Manifest, path: &Path, temporary: &Path) -> Result<(), StoreError> {
         let bytes =
-            sealed::seal("manifest", MANIFEST_VERSION, manifest).map_err(io::Error::other).explain("encode", &path)?;
-        self.write_durably(&path, &bytes)
+            sealed::seal("manifest", MANIFEST_VERSION, manifest).map_err(io::Error::other).explain("encode", path)?;
+        self.write_new(temporary, &bytes)?;
+        self.publish(temporary, path)
+    }
+
+    /// Makes durable that a checkpoint is committed, which whoever wrote its manifest may not have come to do.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn confirm(&self, name: CheckpointName) -> Result<(), StoreError> {
+        self.sync_folder(&self.checkpoint_folder(name))
     }
 
     /// The manifest of a committed checkpoint, checked against its place and in itself.
@@ -611,6 +639,18 @@ impl JobFolder {
         self.medium.exists(&path).explain("look for", &path)
     }
 
+    /// Takes a request back. `false` where it was taken up already.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn withdraw_request(&self, name: &str) -> Result<bool, StoreError> {
+        let path = self.requests_folder().join(name);
+        match self.medium.remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.explain("remove", &path).map(|()| true),
+        }
+    }
+
     /// Takes up all requests: they are removed. Those that can't be read are removed as well, and left out.
     ///
     /// # Errors
@@ -643,7 +683,7 @@ impl JobFolder {
         let folder = self.checkpoint_folder(name);
         let manifest = self.manifest_path(name);
         match self.medium.remove_file(&manifest) {
-            Ok(()) => self.sync_folder(&folder)?,
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::Io { action: "remove", path: manifest, source }),
         }
@@ -651,6 +691,8 @@ impl JobFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => result.explain("list", &folder)?,
         };
+        // Also where there was no manifest: whoever removed it may not have come as far as this.
+        self.sync_folder(&folder)?;
         for entry in entries {
             let path = folder.join(&entry.name);
             match self.medium.remove_file(&path) {
