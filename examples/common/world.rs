@@ -176,7 +176,7 @@ impl IntoCommunicator for &World {
 
 #[cfg(feature = "mpi")]
 impl IntoCommunicator for &World {
-    type Communicator = piton::comm::Mpi;
+    type Communicator = piton::comm::mpi::Mpi;
 
     fn into_communicator(self) -> Result<Self::Communicator, CommError> {
         match &self.links {
