@@ -252,7 +252,10 @@ fn every_sync_rename_and_link_is_needed() {
     for (site, violation) in &broken {
         println!("{site:<72} {}", violation.as_ref().map_or("NOTHING", |(what, _)| what));
     }
-    let needless: Vec<_> = broken.iter().filter(|(_, violation)| violation.is_none()).collect();
+    // Needed only where an attempt was killed between making the store's folder and syncing the one above: `kill_ranks` shows it.
+    let only_after_a_kill = |site: &str| site.starts_with("sync folder  after ");
+    let needless: Vec<_> =
+        broken.iter().filter(|(site, violation)| violation.is_none() && !only_after_a_kill(site)).collect();
     assert!(broken.len() > 12, "{broken:?}");
     assert!(needless.is_empty(), "nobody would notice if these were missing: {needless:?}");
 }

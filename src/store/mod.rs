@@ -365,6 +365,9 @@ impl JobFolder {
     pub fn prepare(&self) -> Result<(), StoreError> {
         if let Some(root) = self.folder.parent() {
             self.make_folders_above(root)?;
+            if self.claims()?.is_empty() {
+                self.confirm_folders_above(root);
+            }
         }
         self.make_folder(&self.folder)?;
         for folder in [self.claims_folder(), self.folder.join("pins"), self.requests_folder()] {
@@ -387,6 +390,16 @@ impl JobFolder {
             self.make_folders_above(parent)?;
         }
         self.make_folder(path)
+    }
+
+    /// Makes durable the names of `path` and of all folders above it: an attempt that was killed before its claim may have made
+    /// them, and not come as far as this.
+    fn confirm_folders_above(&self, path: &Path) {
+        for parent in path.ancestors().filter_map(Path::parent) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            // Those that were there before us need not let us.
+            let _ = self.medium.sync_dir(parent);
+        }
     }
 
     /// All claims, oldest first; one that can't be read is given as the error it gave.
@@ -725,4 +738,29 @@ pub fn temporary(path: &Path) -> PathBuf {
 /// The id after all that the job's checkpoints have.
 pub(crate) fn next_id(catalogue: &Catalogue) -> CheckpointId {
     catalogue.entries.iter().map(|entry| entry.name.id).max().map_or(CheckpointId(1), CheckpointId::next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::medium::recording::RecordingMedium;
+
+    #[test]
+    fn a_removal_that_was_interrupted_is_finished_without_a_crash_ever_showing_half_a_checkpoint() {
+        let medium = RecordingMedium::with_folder("/store/job/000001");
+        let job = Store::new(Arc::new(medium.clone()), "/store").job("job").unwrap();
+        let name = CheckpointName { epoch: Epoch(1), id: CheckpointId(1) };
+        job.make_checkpoint_folder(name).unwrap();
+        let (shard, manifest) = (job.shard_path(name, 0), job.manifest_path(name));
+        job.write_durably(&shard, b"shard").unwrap();
+        job.write_durably(&manifest, b"manifest").unwrap();
+        // The process that began is killed before it made this durable.
+        medium.remove_file(&manifest).unwrap();
+        job.remove(name).unwrap();
+        let count = medium.for_each_crash(100, 1, |point, image| {
+            let half = image.file(&manifest).is_some() && image.file(&shard).is_none();
+            assert!(!half, "crash before {:?}", point.before());
+        });
+        assert!(count.images > 5);
+    }
 }
