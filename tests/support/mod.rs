@@ -297,7 +297,7 @@ pub struct Faulty {
 }
 
 impl Faulty {
-    pub fn new(faults: &Faults) -> Arc<dyn Medium> {
+    pub fn medium(faults: &Faults) -> Arc<dyn Medium> {
         Arc::new(Self { real: RealMedium::default(), faults: faults.clone() })
     }
 
