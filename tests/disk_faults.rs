@@ -553,7 +553,8 @@ fn what_cannot_be_read_just_now_is_tried_again() {
     });
     let in_second: Matches = |_, path| path.parent().is_some_and(is_checkpoint_folder);
     // What fails, how often, on which rank, and whether the newest is resumed all the same.
-    let table: [(&str, i32, u64, usize, bool, Call, fn(&Path) -> bool); 6] = [
+    type Row = (&'static str, i32, u64, usize, bool, Call, fn(&Path) -> bool);
+    let table: [Row; 6] = [
         ("open a shard", EIO, 1, 1, true, Call::Open, is_shard),
         ("read a shard", ESTALE, 2, 0, true, Call::Read, is_shard),
         ("read a shard", EIO, 1, 1, true, Call::Read, is_shard),

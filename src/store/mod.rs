@@ -142,6 +142,9 @@ pub fn shard_rank(file: &str) -> Option<usize> {
     (shard_file(rank) == file).then_some(rank)
 }
 
+/// An epoch that somebody claimed, and the claim, where it can be read.
+pub type FoundClaim = (Epoch, Result<Claim, StoreError>);
+
 /// A folder that holds the checkpoints of any number of jobs.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -406,7 +409,7 @@ impl JobFolder {
     ///
     /// # Errors
     /// [`StoreError::Io`] where they can't be listed.
-    pub fn claims(&self) -> Result<Vec<(Epoch, Result<Claim, StoreError>)>, StoreError> {
+    pub fn claims(&self) -> Result<Vec<FoundClaim>, StoreError> {
         let folder = self.claims_folder();
         let entries = match self.medium.list(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
