@@ -364,7 +364,8 @@ fn no_other_record_is_needed_to_resume() {
     for expected in ["000001.json", "000002.json", "resumed.json", "journal.rank-00000.jsonl"] {
         assert!(names.iter().any(|name| name == expected), "no {expected} in {names:?}");
     }
-    let ways: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Way = (&'static str, fn(&mut Vec<u8>));
+    let ways: [Way; 4] = [
         ("emptied", Vec::clear),
         ("cut", |bytes| bytes.truncate(bytes.len() / 2)),
         ("altered", |bytes| {
