@@ -355,7 +355,7 @@ impl JobFolder {
         if let Some(root) = self.folder.parent() {
             self.make_folders_above(root)?;
             if self.claims()?.is_empty() {
-                self.confirm_folders_above(root);
+                self.confirm_folders_above(root)?;
             }
         }
         self.make_folder(&self.folder)?;
@@ -378,17 +378,20 @@ impl JobFolder {
         if let Some(parent) = path.parent() {
             self.make_folders_above(parent)?;
         }
-        self.make_folder(path)
+        self.medium.create_dir(path).explain("make the folder", path).map(|_| ())
     }
 
-    /// Makes durable the names of `path` and of all folders above it: an attempt that was killed before its claim may have made
-    /// them, and not come as far as this.
-    fn confirm_folders_above(&self, path: &Path) {
+    /// Makes durable the names of `path` and of all folders above it, also of those that were there: an attempt that was killed
+    /// before its claim may have made them, and not come as far as this.
+    fn confirm_folders_above(&self, path: &Path) -> Result<(), StoreError> {
         for parent in path.ancestors().filter_map(Path::parent) {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            // Those that were there before us need not let us.
-            let _ = self.medium.sync_dir(parent);
+            match self.sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }) {
+                // Those that belong to others need not let us; they are none that we made.
+                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {}
+                result => result?,
+            }
         }
+        Ok(())
     }
 
     /// All claims, oldest first; one that can't be read is given as the error it gave.
