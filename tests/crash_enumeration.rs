@@ -252,8 +252,14 @@ fn every_sync_rename_and_link_is_needed() {
     for (site, violation) in &broken {
         println!("{site:<72} {}", violation.as_ref().map_or("NOTHING", |(what, _)| what));
     }
-    // Needed only where an attempt was killed between making the store's folder and syncing the one above: `kill_ranks` shows it.
-    let only_after_a_kill = |site: &str| site.starts_with("sync folder  after ");
+    // These are needed only where an attempt was killed between a change of names and its sync, and the power fails during the
+    // next one: `kill_ranks` and the store's own tests show it.
+    let only_after_a_kill = |site: &str| {
+        let folders_above = site.starts_with("sync folder  after ");
+        let resumed_or_half_removed = site.starts_with("sync folder #/# after ")
+            && ["rename", "remove file manifest.json"].iter().all(|change| !site.contains(change));
+        folders_above || resumed_or_half_removed
+    };
     let needless: Vec<_> =
         broken.iter().filter(|(site, violation)| violation.is_none() && !only_after_a_kill(site)).collect();
     assert!(broken.len() > 12, "{broken:?}");

@@ -367,9 +367,9 @@ impl JobFolder {
     /// [`StoreError::Io`].
     pub fn prepare(&self) -> Result<(), StoreError> {
         if let Some(root) = self.folder.parent() {
-            self.make_folders_above(root)?;
+            let made = self.make_folders_above(root)?;
             if self.claims()?.is_empty() {
-                self.confirm_folders_above(root);
+                self.confirm_folders_above(root, made)?;
             }
         }
         self.make_folder(&self.folder)?;
@@ -380,29 +380,32 @@ impl JobFolder {
         Ok(())
     }
 
-    fn make_folders_above(&self, path: &Path) -> Result<(), StoreError> {
+    /// Makes the folder `path` and those above it. Returns how many of them were not there.
+    fn make_folders_above(&self, path: &Path) -> Result<usize, StoreError> {
         if path.as_os_str().is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         match self.medium.stat(path) {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(0),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::Io { action: "look for", path: path.to_owned(), source }),
         }
-        if let Some(parent) = path.parent() {
-            self.make_folders_above(parent)?;
-        }
-        self.make_folder(path)
+        let above = path.parent().map_or(Ok(0), |parent| self.make_folders_above(parent))?;
+        self.medium.create_dir(path).explain("make the folder", path)?;
+        Ok(above + 1)
     }
 
-    /// Makes durable the names of `path` and of all folders above it: an attempt that was killed before its claim may have made
-    /// them, and not come as far as this.
-    fn confirm_folders_above(&self, path: &Path) {
-        for parent in path.ancestors().filter_map(Path::parent) {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            // Those that were there before us need not let us.
-            let _ = self.medium.sync_dir(parent);
+    /// Makes durable the names of `path` and of all folders above it, the lowest `made` of which are new. The others may be
+    /// those of an attempt that was killed before its claim, and did not come as far as this.
+    fn confirm_folders_above(&self, path: &Path, made: usize) -> Result<(), StoreError> {
+        for (above, parent) in path.ancestors().filter_map(Path::parent).enumerate() {
+            let synced = self.sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+            // What others made need not let us: it may be closed to us, a symbolic link, a strange file system.
+            if above < made {
+                synced?;
+            }
         }
+        Ok(())
     }
 
     /// All claims, oldest first; one that can't be read is given as the error it gave.
@@ -746,7 +749,18 @@ pub(crate) fn next_id(catalogue: &Catalogue) -> CheckpointId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::medium::recording::RecordingMedium;
+    use crate::medium::recording::{OperationKind, RecordingMedium};
+
+    #[test]
+    fn folders_above_the_store_that_cannot_be_synced_are_no_obstacle() {
+        let medium = RecordingMedium::with_folder("/home/user");
+        medium.fail_when(nix::libc::EACCES, u64::MAX, |operation| {
+            operation.kind == OperationKind::SyncDir && ["/", "/home"].map(Path::new).contains(&&*operation.path)
+        });
+        let job = |store: &str| Store::new(Arc::new(medium.clone()), store).job("job").unwrap();
+        job("/home/user/some/store").prepare().unwrap();
+        assert!(job("/home/store").prepare().is_err(), "one that was made must last");
+    }
 
     #[test]
     fn a_removal_that_was_interrupted_is_finished_without_a_crash_ever_showing_half_a_checkpoint() {
