@@ -21,7 +21,8 @@ const EXAMPLE: Example = Example {
     own: &[],
     try_these: &[
         "cargo run --release --example heat",
-        "cargo run --release --example heat -- --inject kill-rank=0@step=900; cargo run --release --example heat -- --resume",
+        "cargo run --release --example heat -- --inject kill-rank=0@step=900",
+        "cargo run --release --example heat -- --resume",
         "mpirun -n 4 target/release/examples/heat --size 2048x2048   # built with --features mpi",
     ],
 };

@@ -23,7 +23,8 @@ const EXAMPLE: Example = Example {
     own: &[],
     try_these: &[
         "cargo run --release --example pi",
-        "cargo run --release --example pi -- --inject kill-rank=0@step=260; cargo run --release --example pi -- --resume",
+        "cargo run --release --example pi -- --inject kill-rank=0@step=260",
+        "cargo run --release --example pi -- --resume",
     ],
 };
 

@@ -6,6 +6,8 @@
 //! momentum, and the tangential velocity goes with the mass. What each side gets is written as a difference to its own
 //! hydrostatic pressure, so that water at rest over any floor gives exactly zero, not zero up to rounding.
 
+use std::ops::Range;
+
 /// Acceleration of gravity (m/s²).
 pub const GRAVITY: f64 = 9.806_65;
 /// Where the water is no deeper (m), it does not flow.
@@ -37,13 +39,8 @@ impl Fluxes {
 
     /// The `count` faces from `start` on.
     pub fn rows(&self, start: usize, count: usize) -> FluxRow<'_> {
-        let range = start..start + count;
-        FluxRow {
-            mass: &self.mass[range.clone()],
-            before: &self.before[range.clone()],
-            behind: &self.behind[range.clone()],
-            tangential: &self.tangential[range],
-        }
+        let Self { mass, before, behind, tangential } = self;
+        FluxRow { mass, before, behind, tangential }.part(start..start + count)
     }
 }
 
@@ -58,6 +55,18 @@ pub struct FluxRow<'a> {
     pub behind: &'a [f64],
     /// As in [`Fluxes`].
     pub tangential: &'a [f64],
+}
+
+impl<'a> FluxRow<'a> {
+    /// Some of its faces.
+    pub fn part(self, range: Range<usize>) -> FluxRow<'a> {
+        FluxRow {
+            mass: &self.mass[range.clone()],
+            before: &self.before[range.clone()],
+            behind: &self.behind[range.clone()],
+            tangential: &self.tangential[range],
+        }
+    }
 }
 
 /// One row of [`Fluxes`], to be written.
@@ -99,8 +108,40 @@ pub fn all_wet(before: f64, here: f64, behind: f64) -> f64 {
     if least(least(before, here), behind) > DRY { 1.0 } else { 0.0 }
 }
 
+/// Land is passed over in pieces of so many cells.
+pub const PIECE: usize = 32;
+
 /// The fluxes through a row of faces, from depth, water level, normal and tangential velocity of the cells around.
 pub fn fluxes(depth: Stencil, level: Stencil, normal: Stencil, tangential: Stencil, faces: Faces) {
+    let count = faces.mass.len();
+    for start in (0..count).step_by(PIECE) {
+        let range = start..(start + PIECE).min(count);
+        let [depth, level, normal, tangential] = [depth, level, normal, tangential].map(|rows| part(rows, &range));
+        let faces = Faces {
+            mass: &mut faces.mass[range.clone()],
+            before: &mut faces.before[range.clone()],
+            behind: &mut faces.behind[range.clone()],
+            tangential: &mut faces.tangential[range.clone()],
+        };
+        if depth.into_iter().any(any_water) {
+            fluxes_of_piece(depth, level, normal, tangential, faces);
+        } else {
+            [faces.mass, faces.before, faces.behind, faces.tangential].into_iter().for_each(|row| row.fill(0.0));
+        }
+    }
+}
+
+/// Some of the cells of each row.
+pub fn part<'a>(rows: Stencil<'a>, range: &Range<usize>) -> Stencil<'a> {
+    rows.map(|row| &row[range.clone()])
+}
+
+/// Whether anything in a row is other than zero.
+pub fn any_water(row: &[f64]) -> bool {
+    row.iter().fold(false, |any, value| any | (*value != 0.0))
+}
+
+fn fluxes_of_piece(depth: Stencil, level: Stencil, normal: Stencil, tangential: Stencil, faces: Faces) {
     let count = faces.mass.len();
     let [h, e, u, v] = [depth, level, normal, tangential].map(|rows| rows.map(|row| &row[..count]));
     let (before, behind, sideways) =

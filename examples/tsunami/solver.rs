@@ -7,7 +7,7 @@
 
 use crate::bathymetry::SeaFloor;
 use crate::common::{Rows, World};
-use crate::riemann::{DRY, Faces, FluxRow, Fluxes, GRAVITY, Stencil, all_wet, fluxes, slope};
+use crate::riemann::{DRY, Faces, FluxRow, Fluxes, GRAVITY, PIECE, Stencil, all_wet, any_water, fluxes, part, slope};
 use rayon::prelude::*;
 
 /// Rows of the neighbours that a rank needs, and cells beyond the edges of the sea.
@@ -364,10 +364,37 @@ impl Change {
         faces: [[FluxRow; 2]; 2],
         to: [&mut [f64]; 3],
     ) {
-        let count = from[0].len();
-        let [old_depth, old_east, old_north] = from.map(|row| &row[..count]);
-        let [to_depth, to_east, to_north] = to.map(|row| &mut row[..count]);
         let [[west, east], [south, north]] = faces;
+        let [to_depth, to_east, to_north] = to;
+        let count = to_depth.len();
+        for start in (0..count).step_by(PIECE) {
+            let range = start..(start + PIECE).min(count);
+            let rows = [from[0], to_depth, west.mass, east.mass, south.mass, north.mass];
+            // Before the first half of a step, what is in `to` is of no account, but then it is land as well.
+            if rows.into_iter().any(|row| any_water(&row[range.clone()])) {
+                let to = [&mut to_depth[range.clone()], &mut to_east[range.clone()], &mut to_north[range.clone()]];
+                self.apply_to_piece(range, from, depth, level, faces, to);
+            } else {
+                to_east[range.clone()].fill(0.0);
+                to_north[range].fill(0.0);
+            }
+        }
+    }
+
+    fn apply_to_piece(
+        self,
+        range: std::ops::Range<usize>,
+        from: [&[f64]; 3],
+        depth: [Stencil; 2],
+        level: [Stencil; 2],
+        faces: [[FluxRow; 2]; 2],
+        to: [&mut [f64]; 3],
+    ) {
+        let count = range.len();
+        let [old_depth, old_east, old_north] = from.map(|row| &row[range.clone()]);
+        let [to_depth, to_east, to_north] = to.map(|row| &mut row[..count]);
+        let [depth, level] = [depth, level].map(|axes| axes.map(|rows| part(rows, &range)));
+        let [[west, east], [south, north]] = faces.map(|axis| axis.map(|row| row.part(range.clone())));
         let [by_x, by_y] = [self.step / self.cell[0], self.step / self.cell[1]];
         // The pressure of the cell's own water on its sloping floor and surface.
         let weight = |axis: usize, x: usize| {
