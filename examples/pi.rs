@@ -94,7 +94,7 @@ fn throw(arguments: &Arguments, world: &World) -> Result<(), Failure> {
     let mut checkpointer = piton::Checkpointer::builder("pi")
         .args(arguments.for_piton())
         .every_steps(arguments.every)
-        .open(&piton::comm::Solo::default())?;
+        .open(piton::comm::Solo::default())?;
     let mut step = checkpointer.resume(&mut darts)?.map_or(0, |at| at.step);
     while step < arguments.steps {
         darts.advance(BLOCKS);
