@@ -219,7 +219,7 @@ fn kill(value: &str) -> Result<Kill, Stop> {
 impl Example {
     fn help(&self) -> String {
         let mut lines = vec![self.summary.to_owned(), String::new(), "Options:".to_owned()];
-        let mut option = |flag: &str, help: String| lines.push(format!("  {flag:<32} {help}"));
+        let mut option = |flag: &str, help: String| lines.push(format!("  {flag:<34} {help}"));
         if let Some([nx, ny]) = self.size {
             option("--size NXxNY", format!("cells from west to east and from south to north [{nx}x{ny}]"));
         }
