@@ -57,7 +57,8 @@ fn descendants(ancestor: u32, program: &Path) -> Vec<i32> {
     let mut family = vec![ancestor];
     let mut seen = 0;
     while seen < family.len() {
-        family.extend(parents.iter().filter(|(_, parent)| *parent == family[seen]).map(|(pid, _)| *pid));
+        let of = family[seen];
+        family.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
         seen += 1;
     }
     let runs = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
@@ -117,11 +118,15 @@ impl Dice {
 fn kill_one(running: &mut Running, program: &Path, job: &JobFolder, dice: &mut Dice, while_writing: bool) -> bool {
     let after = Duration::from_millis(dice.below(1500));
     let begun = Instant::now();
+    let mut victims = Vec::new();
     loop {
         if running.ended().is_some() {
             return false;
         }
-        let victims = descendants(running.id(), program);
+        // Looked up before the moment comes: writing a shard takes less time than this.
+        if victims.len() < ranks(program) {
+            victims = descendants(running.id(), program);
+        }
         let due = if while_writing {
             // Not what earlier victims left.
             let (_, epoch) = standing(job);
@@ -208,7 +213,11 @@ fn a_stopped_attempt_that_goes_on_harms_nothing() {
     }
     let ranks_of_old = descendants(old.id(), &program);
     assert_eq!(ranks_of_old.len(), ranks(&program));
-    let signal_all = |signal| ranks_of_old.iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), signal)));
+    let signal_all = |signal| {
+        for pid in &ranks_of_old {
+            kill(Pid::from_raw(*pid), signal).expect("a rank of ours");
+        }
+    };
     signal_all(Signal::SIGSTOP);
 
     // Without being told to take over, the new attempt sees that the old one is there.
