@@ -115,8 +115,24 @@ impl Dice {
 
 /// Kills one rank of `running`: at a random moment, or as soon as a shard is being written. `false` where the job came to its
 /// end before.
-fn kill_one(running: &mut Running, program: &Path, job: &JobFolder, dice: &mut Dice, while_writing: bool) -> bool {
+fn kill_one(
+    running: &mut Running,
+    program: &Path,
+    job: &JobFolder,
+    epoch: u64,
+    dice: &mut Dice,
+    while_writing: bool,
+) -> bool {
     let after = Duration::from_millis(dice.below(1500));
+    // From when all ranks have come through MPI's own start: launchers hang where a rank dies before.
+    let before = Instant::now();
+    while standing(job).1 == epoch {
+        if running.ended().is_some() {
+            return false;
+        }
+        assert!(before.elapsed() < common::BOUND, "no new attempt");
+        thread::yield_now();
+    }
     let begun = Instant::now();
     let mut victims = Vec::new();
     loop {
@@ -129,8 +145,7 @@ fn kill_one(running: &mut Running, program: &Path, job: &JobFolder, dice: &mut D
         }
         let due = if while_writing {
             // Not what earlier victims left.
-            let (_, epoch) = standing(job);
-            unfinished(job).iter().any(|path| path.starts_with(job.epoch_folder(piton::ids::Epoch(epoch))))
+            unfinished(job).iter().any(|path| path.starts_with(job.epoch_folder(piton::ids::Epoch(epoch + 1))))
         } else {
             begun.elapsed() >= after
         };
@@ -164,9 +179,9 @@ fn whatever_rank_is_killed_whenever_the_job_comes_back() {
         let job = job(&store);
         let mut resume = false;
         loop {
-            let (committed, _) = if resume { standing(&job) } else { (None, 0) };
+            let (committed, epoch) = if resume { standing(&job) } else { (None, 0) };
             let mut running = start(&program, &store, resume);
-            let hit = killed < kills && kill_one(&mut running, &program, &job, &mut dice, killed % 2 == 0);
+            let hit = killed < kills && kill_one(&mut running, &program, &job, epoch, &mut dice, killed % 2 == 0);
             let output = running.wait(common::BOUND);
             if resume {
                 let (_, epoch) = standing(&job);
