@@ -78,21 +78,41 @@ impl Plate {
     }
 }
 
+impl piton::State for Plate {
+    fn describe<'a>(&'a mut self, fields: &mut piton::Fields<'a>) {
+        let (nx, Rows { first, count, all }) = (self.nx, self.rows);
+        fields
+            .array("temperature", &mut self.temperature)
+            .block_of([all, nx], [first, 0], [count, nx])
+            .halo([[1, 1], [0, 0]]);
+        fields.constant("exchange", &EXCHANGE);
+    }
+}
+
 fn simulate(arguments: &Arguments, world: &World) -> Result<(), Failure> {
     let rows = world.rows(arguments.size[1], 1)?;
     let mut plate = Plate::new(arguments.size, rows);
     let mut between = Between::new(arguments, world);
 
-    let mut step = 0;
+    let mut checkpointer =
+        piton::Checkpointer::builder("heat").args(arguments.for_piton()).every_steps(arguments.every).open(world)?;
+    let mut step = checkpointer.resume(&mut plate)?.map_or(0, |at| at.step);
     while step < arguments.steps {
         plate.advance(world);
         step += 1;
+        if checkpointer.tick(step, &mut plate).should_stop() {
+            break;
+        }
         between.after(step);
     }
 
-    if let Some(fingerprint) = plate.fingerprint(world) {
+    // The result stands, even where the end of the job cannot be saved.
+    let fingerprint = plate.fingerprint(world);
+    let saved = checkpointer.finish(&mut plate);
+    if let Some(fingerprint) = fingerprint {
         fingerprint.announce(step);
     }
+    saved?;
     Ok(())
 }
 

@@ -33,6 +33,7 @@ const TASKS: usize = 256;
 const BLOCKS: u64 = 8192;
 
 /// What was thrown so far.
+#[derive(piton::State)]
 struct Darts {
     /// Blocks that each task has drawn.
     drawn: Vec<u64>,
@@ -45,10 +46,10 @@ impl Darts {
         Self { drawn: vec![0; TASKS], hits: vec![0; TASKS] }
     }
 
-    fn advance(&mut self) {
+    fn advance(&mut self, blocks: u64) {
         self.drawn.par_iter_mut().zip(&mut self.hits).enumerate().for_each(|(task, (drawn, hits))| {
-            *hits += (*drawn..*drawn + BLOCKS).map(|block| hits_of(task as u64, block)).sum::<u64>();
-            *drawn += BLOCKS;
+            *hits += (*drawn..*drawn + blocks).map(|block| hits_of(task as u64, block)).sum::<u64>();
+            *drawn += blocks;
         });
     }
 
@@ -89,18 +90,28 @@ fn throw(arguments: &Arguments, world: &World) -> Result<(), Failure> {
     let mut darts = Darts::new();
     let mut between = Between::new(arguments, world);
 
-    let mut step = 0;
+    let mut checkpointer = piton::Checkpointer::builder("pi")
+        .args(arguments.for_piton())
+        .every_steps(arguments.every)
+        .open(piton::comm::Solo::default())?;
+    let mut step = checkpointer.resume(&mut darts)?.map_or(0, |at| at.step);
     while step < arguments.steps {
-        darts.advance();
+        darts.advance(BLOCKS);
         step += 1;
+        if checkpointer.tick(step, &mut darts).should_stop() {
+            break;
+        }
         between.after(step);
     }
+    let saved = checkpointer.finish(&mut darts);
 
     if step > 0 {
         let (estimate, error) = darts.estimate();
         println!("pi = {estimate:.9} ± {error:.9} after {} darts", 2 * darts.drawn.iter().sum::<u64>());
     }
     Fingerprint::new().integers(&darts.drawn).integers(&darts.hits).announce(step);
+    // The result stands, even where the end of the job cannot be saved.
+    saved?;
     Ok(())
 }
 
@@ -141,7 +152,7 @@ mod tests {
             for &steps in parts {
                 let (drawn, hits) = (darts.drawn.clone(), darts.hits.clone());
                 darts = Darts { drawn, hits };
-                pool.install(|| (0..steps).for_each(|_| darts.advance()));
+                pool.install(|| (0..steps).for_each(|_| darts.advance(64)));
             }
             (darts.hits, darts.drawn)
         };

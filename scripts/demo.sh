@@ -10,11 +10,11 @@ require_cargo
 
 family=${MPI:-openmpi}
 name=$(mpi_name "$family")
-size=${DEMO_SIZE:-480x364}
-steps=${DEMO_STEPS:-1200}
+size=${DEMO_SIZE:-360x273}
+steps=${DEMO_STEPS:-2000}
 every=${DEMO_EVERY:-200}
 # Half-way between two checkpoints, so that steps are lost and computed again.
-kill_at=${DEMO_KILL_AT:-$((every * 3 + every / 2))}
+kill_at=${DEMO_KILL_AT:-$((every * 5 + every / 2))}
 # Milliseconds that a step takes at least: a checkpoint is committed while the simulation goes on, not in no time.
 pace=${DEMO_PACE:-2}
 
@@ -49,7 +49,7 @@ number() {
 launch() {
     local log=$1 since=$SECONDS
     shift
-    printf '  $ %s\n' "$(printf '%s ' "$@" | sed "s|$root/||g")"
+    printf '  $ %s\n' "$(sed "s|$root/||g" <<<"$*")"
     status=0
     "$@" </dev/null | tee "$log" | sed -u 's/^/    /' || status=$?
     took=$((SECONDS - since))
@@ -82,13 +82,14 @@ mkdir -p "$folder"
 job=("${launcher[@]}" "$tsunami" --size "$size" --steps "$steps" --every "$every" --pace "$pace")
 
 heading "1. For comparison: $steps steps on $where that nothing happens to"
-launch "$folder/reference.log" "${job[@]}" --dir "$folder/reference"
+launch "$folder/reference.log" "${job[@]}" --dir "$folder/reference" \
+    --picture "$folder/reference.png" --gauges "$folder/reference-gauges.csv"
 reference_took=$took
 expect "the run ended well, after $took s" [ "$status" = 0 ]
 reference=$(final_state "$folder/reference.log") || die "not as promised: the run ends with a line 'final state: ...'"
 
 heading "2. The same, and rank $victim is killed (SIGKILL) after step $kill_at"
-job+=(--dir "$store" --picture "$picture")
+job+=(--dir "$store" --picture "$picture" --gauges "$folder/gauges.csv")
 launch "$folder/killed.log" "${job[@]}" --inject "kill-rank=$victim@step=$kill_at"
 # How OpenMPI (and a shell) and MPICH say SIGKILL; anything else would be another death than the one planned.
 expect "the job died after $took s, by SIGKILL (exit status $status)" [ "$status" = 137 -o "$status" = 9 ]
@@ -121,6 +122,7 @@ final=$(final_state "$folder/resumed.log") || die "not as promised: the run ends
 echo "  undisturbed          $reference"
 echo "  killed and resumed   $final"
 expect "bit-identical" [ "$final" = "$reference" ]
+expect "the log of the tide gauges has every line once" cmp "$folder/gauges.csv" "$folder/reference-gauges.csv"
 
 heading "6. Reading back every byte"
 "$piton" --dir "$store" verify || die "not as promised: every checkpoint verifies"

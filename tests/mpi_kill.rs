@@ -50,7 +50,8 @@ fn descendants(ancestor: u32, program: &Path) -> Vec<i32> {
     for entry in std::fs::read_dir("/proc").expect("a /proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse::<u32>().ok());
+        let parent =
+            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse::<u32>().ok());
         parents.extend(parent.map(|parent| (pid, parent)));
     }
     let mut family = vec![ancestor];
@@ -180,7 +181,8 @@ fn whatever_rank_is_killed_whenever_the_job_comes_back() {
             killed += 1;
             let (_, epoch) = standing(&job);
             let left = unfinished(&job);
-            writing += usize::from(left.iter().any(|path| path.starts_with(job.epoch_folder(piton::ids::Epoch(epoch)))));
+            writing +=
+                usize::from(left.iter().any(|path| path.starts_with(job.epoch_folder(piton::ids::Epoch(epoch)))));
             resume = true;
         }
     }
@@ -213,7 +215,11 @@ fn a_stopped_attempt_that_goes_on_harms_nothing() {
     let mut command = mpirun_command(ranks(&program), &program);
     command.args(ARGUMENTS).arg("--dir").arg(&store).arg("--resume");
     let refused = common::run(command, common::BOUND);
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--take-over"), "{}", said(&refused));
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--take-over"),
+        "{}",
+        said(&refused)
+    );
 
     let mut command = mpirun_command(ranks(&program), &program);
     command.args(ARGUMENTS).arg("--dir").arg(&store).args(["--resume", "--take-over"]);

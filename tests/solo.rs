@@ -40,7 +40,7 @@ fn open(folder: &Path, arguments: &[&str]) -> Result<Checkpointer, OpenError> {
         .every_steps(10)
         .set("log", "quiet")
         .args(arguments.iter().copied())
-        .open(&Solo::default())
+        .open(Solo::default())
 }
 
 /// Runs until `until`, then goes away without a word (or finishes). Returns the state.

@@ -1,9 +1,9 @@
 //! The command line of the examples, without a parser crate.
 
 use super::Failure;
+use piton::{FinishError, OpenError, ResumeError};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// What an example is called, does, and takes.
@@ -45,10 +45,8 @@ pub struct Arguments {
     pub size: [usize; 2],
     /// The step at which the run ends.
     pub steps: u64,
-    /// Steps between two checkpoints.
+    /// Steps between two checkpoints, where nothing else says so.
     pub every: u64,
-    /// Where the checkpoints live.
-    pub dir: PathBuf,
     /// Compute threads in each rank.
     pub threads: Option<usize>,
     /// The least wall time of a step.
@@ -56,6 +54,7 @@ pub struct Arguments {
     /// Who is to die, and when.
     pub kill: Option<Kill>,
     own: BTreeMap<&'static str, String>,
+    piton: Vec<String>,
 }
 
 /// A rank that sends itself SIGKILL.
@@ -74,6 +73,8 @@ pub enum Stop {
     Help(String),
     /// The arguments make no sense; every rank finds the same.
     Refused(String),
+    /// Something went wrong, and every rank knows.
+    Agreed(String),
     /// Something went wrong in this rank.
     Failed(String),
 }
@@ -87,7 +88,7 @@ impl Stop {
 
 impl fmt::Display for Stop {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Help(text) | Self::Refused(text) | Self::Failed(text)) = self;
+        let (Self::Help(text) | Self::Refused(text) | Self::Agreed(text) | Self::Failed(text)) = self;
         formatter.write_str(text)
     }
 }
@@ -96,18 +97,24 @@ impl std::error::Error for Stop {}
 
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
-        match failure.downcast::<Stop>() {
-            Ok(stop) => *stop,
-            Err(other) => {
-                let mut message = other.to_string();
-                let mut cause = other.source();
-                while let Some(error) = cause {
-                    message.push_str(&format!(": {error}"));
-                    cause = error.source();
-                }
-                Self::Failed(message)
-            }
+        let failure = match failure.downcast::<Self>() {
+            Ok(stop) => return *stop,
+            Err(failure) => failure,
+        };
+        let lost = |error: &Failure| {
+            matches!(error.downcast_ref(), Some(OpenError::Communication(_)))
+                || matches!(error.downcast_ref(), Some(ResumeError::Communication(_)))
+                || matches!(error.downcast_ref(), Some(FinishError::Communication(_)))
+        };
+        let of_piton = failure.is::<OpenError>() || failure.is::<ResumeError>() || failure.is::<FinishError>();
+        let agreed = of_piton && !lost(&failure);
+        let mut message = failure.to_string();
+        let mut cause = failure.source();
+        while let Some(error) = cause {
+            message.push_str(&format!(": {error}"));
+            cause = error.source();
         }
+        if agreed { Self::Agreed(message) } else { Self::Failed(message) }
     }
 }
 
@@ -121,11 +128,11 @@ impl Arguments {
             size: example.size.unwrap_or([1, 1]),
             steps: example.steps,
             every: example.every,
-            dir: PathBuf::from("checkpoints"),
             threads: None,
             pace: Duration::ZERO,
             kill: None,
             own: BTreeMap::new(),
+            piton: Vec::new(),
         };
         let mut given = given.into_iter();
         while let Some(argument) = given.next() {
@@ -133,11 +140,12 @@ impl Arguments {
                 Some((flag, value)) => (flag, Some(value.to_owned())),
                 None => (argument.as_str(), None),
             };
-            // These are for Piton, which reads the same command line.
-            if matches!(flag, "--resume") || (matches!(flag, "--fresh" | "--take-over") && attached.is_none()) {
-                continue;
-            }
-            if flag.strip_prefix("--piton.").is_some_and(|key| !key.is_empty()) && attached.is_some() {
+            // What Piton reads from a command line, it checks itself.
+            let for_piton = matches!(flag, "--resume")
+                || (matches!(flag, "--fresh" | "--take-over") && attached.is_none())
+                || (flag.strip_prefix("--piton.").is_some_and(|key| !key.is_empty()) && attached.is_some());
+            if for_piton {
+                arguments.piton.push(argument);
                 continue;
             }
             if matches!(flag, "--help" | "-h") {
@@ -160,14 +168,20 @@ impl Arguments {
             match flag {
                 "--size" => arguments.size = size(&value)?,
                 "--steps" => arguments.steps = number(flag, &value)?,
-                "--every" => arguments.every = at_least_one(flag, &value)?,
-                "--dir" => arguments.dir = PathBuf::from(value),
+                // Said on the command line, so it goes before whatever a file or the environment says.
+                "--every" => arguments.piton.push(format!("--piton.every_steps={}", at_least_one(flag, &value)?)),
+                "--dir" => arguments.piton.push(format!("--piton.dir={value}")),
                 "--threads" => arguments.threads = Some(at_least_one(flag, &value)?.min(1024) as usize),
                 "--pace" => arguments.pace = Duration::from_millis(number(flag, &value)?),
                 _ => arguments.kill = Some(kill(&value)?),
             }
         }
         Ok(arguments)
+    }
+
+    /// What is for Piton, as it reads it.
+    pub fn for_piton(&self) -> &[String] {
+        &self.piton
     }
 
     /// The value of an option of the example's own.
@@ -211,7 +225,7 @@ impl Example {
         }
         option("--steps N", format!("where the run ends; a step is {} [{}]", self.step_is, self.steps));
         option("--every N", format!("steps between two checkpoints [{}]", self.every));
-        option("--dir DIR", "where the checkpoints live [checkpoints]".to_owned());
+        option("--dir DIR", "the store: where the checkpoints live [piton]".to_owned());
         for own in self.own {
             option(&format!("{} {}", own.flag, own.value), own.help.to_owned());
         }
@@ -255,13 +269,17 @@ mod tests {
     #[test]
     fn reads_every_flag_in_both_spellings() {
         let line = "--size 480x364 --steps=7 --every 2 --dir=a/b --threads 3 --pace 20 --picture x.png \
-                    --inject kill-rank=2@step=40 --resume=latest --fresh --take-over --piton.write.level=3";
+                    --inject kill-rank=2@step=40 --resume=latest --fresh --take-over --piton.keep=3";
         let read = parse(line).expect("all are known");
-        assert_eq!((read.size, read.steps, read.every, read.threads), ([480, 364], 7, 2, Some(3)));
-        assert_eq!((read.dir, read.pace), (PathBuf::from("a/b"), Duration::from_millis(20)));
+        assert_eq!((read.size, read.steps, read.every, read.threads), ([480, 364], 7, 5, Some(3)));
+        assert_eq!(read.pace, Duration::from_millis(20));
         assert_eq!(read.kill, Some(Kill { rank: 2, step: 40 }));
         assert_eq!(read.own.get("--picture").map(String::as_str), Some("x.png"));
-        assert_eq!(parse("").expect("none is needed").size, [8, 6]);
+        let for_piton = ["every_steps=2", "dir=a/b"].map(|setting| format!("--piton.{setting}"));
+        let said = ["--resume=latest", "--fresh", "--take-over", "--piton.keep=3"].map(str::to_owned);
+        assert_eq!(read.for_piton(), [&for_piton[..], &said].concat());
+        let nothing = parse("").expect("none is needed");
+        assert_eq!((nothing.size, nothing.for_piton()), ([8, 6], &[][..]));
     }
 
     #[test]

@@ -38,7 +38,8 @@ fn run_in(
     body: impl FnOnce(&Arguments, &World) -> Result<(), Failure>,
 ) -> ExitCode {
     let world = world();
-    let outcome = match Arguments::parse(example, std::env::args().skip(1)) {
+    let arguments = Arguments::parse(example, std::env::args().skip(1));
+    let outcome = match arguments {
         Ok(arguments) => {
             let threads = arguments.threads.unwrap_or_else(|| world.fair_threads());
             rayon::ThreadPoolBuilder::new()
@@ -64,8 +65,16 @@ fn run_in(
             }
             ExitCode::from(2)
         }
+        Err(Stop::Agreed(message)) => {
+            if world.rank() == 0 {
+                eprintln!("{}: {message}", example.name);
+            }
+            ExitCode::FAILURE
+        }
         Err(Stop::Failed(message)) => {
             eprintln!("{}: rank {}: {message}", example.name, world.rank());
+            // The others would wait for this rank for ever.
+            world.abandon();
             ExitCode::FAILURE
         }
     }

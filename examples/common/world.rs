@@ -6,12 +6,14 @@ use super::Stop;
 use piton::comm::{CommError, IntoCommunicator};
 
 /// The ranks of this run, as one of them sees the others.
+#[derive(Debug)]
 pub struct World {
     rank: usize,
     size: usize,
     links: Links,
 }
 
+#[derive(Debug)]
 enum Links {
     Alone,
     #[cfg(feature = "mpi")]
@@ -84,7 +86,9 @@ impl World {
     /// what has no neighbour stays as it is. Collective.
     pub fn exchange(&self, send: [&[f64]; 2], receive: [&mut [f64]; 2]) {
         match &self.links {
-            Links::Alone => {}
+            Links::Alone => {
+                let _ = (send, receive);
+            }
             #[cfg(feature = "mpi")]
             Links::Mpi(mpi) => mpi.exchange(self.rank, self.size, send, receive),
             #[cfg(test)]
@@ -112,11 +116,20 @@ impl World {
     /// The greatest of each number over all ranks, on every rank. Exact, whatever the order. Collective.
     pub fn max(&self, values: &mut [f64]) {
         match &self.links {
-            Links::Alone => {}
+            // The greatest of one is itself.
+            Links::Alone => debug_assert!(values.iter().all(|value| !value.is_nan())),
             #[cfg(feature = "mpi")]
             Links::Mpi(mpi) => mpi.max(values),
             #[cfg(test)]
             Links::Channels(channels) => channels.max(self.rank, self.size, values),
+        }
+    }
+
+    /// Ends all ranks, from one that cannot go on.
+    pub fn abandon(&self) {
+        #[cfg(feature = "mpi")]
+        if let Links::Mpi(mpi) = &self.links {
+            mpi.abandon();
         }
     }
 
@@ -164,6 +177,18 @@ impl IntoCommunicator for &World {
 }
 
 #[cfg(feature = "mpi")]
+impl IntoCommunicator for &World {
+    type Communicator = piton::comm::mpi::Mpi;
+
+    fn into_communicator(self) -> Result<Self::Communicator, CommError> {
+        match &self.links {
+            Links::Mpi(mpi) => (&mpi.communicator).into_communicator(),
+            _ => Err(CommError::NotRunning("these ranks are not those of MPI")),
+        }
+    }
+}
+
+#[cfg(feature = "mpi")]
 mod with_mpi {
     use super::{Links, World};
     use mpi::collective::SystemOperation;
@@ -199,6 +224,12 @@ mod with_mpi {
         World { rank, size, links: Links::Mpi(Mpi { communicator, ranks_on_node, _universe: universe }) }
     }
 
+    impl std::fmt::Debug for Mpi {
+        fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("Mpi")
+        }
+    }
+
     impl Mpi {
         pub(super) fn exchange(&self, rank: usize, size: usize, send: [&[f64]; 2], receive: [&mut [f64]; 2]) {
             let previous = rank.checked_sub(1).map(|rank| self.communicator.process_at_rank(rank as i32));
@@ -220,6 +251,12 @@ mod with_mpi {
                     sent.push(WaitGuard::from(next.immediate_send(scope, send[1])));
                 }
             });
+        }
+
+        pub(super) fn abandon(&self) {
+            if self.communicator.size() > 1 {
+                self.communicator.abort(1);
+            }
         }
 
         pub(super) fn send(&self, to: usize, values: &[f64]) {
@@ -247,6 +284,7 @@ mod threads {
     use super::{Links, World};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
+    #[derive(Debug)]
     pub(super) struct Channels {
         to: Vec<Sender<Vec<f64>>>,
         from: Vec<Receiver<Vec<f64>>>,

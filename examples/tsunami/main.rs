@@ -118,53 +118,56 @@ impl Simulation {
         Ok(())
     }
 
-    /// Draws the picture, tells when the wave arrived, and closes with the hash of the whole sea. Collective.
-    fn conclude(&self, step: u64, arguments: &Arguments, floor: &SeaFloor, world: &World) -> Result<(), Failure> {
-        let Sea { nx, rows, ref water, .. } = self.sea;
+    /// The whole sea, on rank 0. Collective.
+    fn gather(&self, world: &World) -> Option<WholeSea> {
+        let Sea { nx, rows, time, ref water, ref highest, ref arrival, .. } = self.sea;
         let own = HALO * nx..(HALO + rows.count) * nx;
-        let fields = [
-            &water.depth[own.clone()],
-            &water.east[own.clone()],
-            &water.north[own],
-            &self.sea.highest,
-            &self.sea.arrival,
-        ];
+        let fields = [&water.depth[own.clone()], &water.east[own.clone()], &water.north[own], highest, arrival];
         let [Some(depth), Some(east), Some(north), Some(highest), Some(arrival)] =
             fields.map(|field| world.gather(field, rows, nx))
         else {
-            return Ok(());
+            return None;
         };
+        let fingerprint = [&depth, &east, &north, &highest, &arrival]
+            .into_iter()
+            .fold(Fingerprint::new(), |fingerprint, field| fingerprint.floats(field))
+            .floats(&[time]);
+        Some(WholeSea { highest, arrival, time, fingerprint })
+    }
+
+    /// Draws the picture, and tells when the wave arrived.
+    fn report(&self, whole: &WholeSea, arguments: &Arguments, floor: &SeaFloor) -> Result<(), Failure> {
         println!("\n{:<16}{:>12}{:>18}", "place", "arrival", "greatest height");
         for Gauge { name, cell } in &self.gauges {
-            let cell = cell[1] * nx + cell[0];
-            let when = match arrival[cell] {
+            let cell = cell[1] * self.sea.nx + cell[0];
+            let when = match whole.arrival[cell] {
                 NEVER => "not reached".to_owned(),
                 seconds => minutes(seconds),
             };
-            println!("{name:<16}{when:>12}{:>16.2} m", highest[cell]);
+            println!("{name:<16}{when:>12}{:>16.2} m", whole.highest[cell]);
         }
         let path = arguments.own("--picture").unwrap_or("tsunami.png");
         let scene = Scene {
             floor,
             size: arguments.size,
-            highest: &highest,
-            arrival: &arrival,
+            highest: &whole.highest,
+            arrival: &whole.arrival,
             gauges: &self.gauges,
-            time: self.sea.time,
+            time: whole.time,
         };
         let file = File::create(path).map_err(|error| format!("{path}: {error}"))?;
         scene.draw().write_png(BufWriter::new(file)).map_err(|error| format!("{path}: {error}"))?;
         println!("picture: {path}");
-        Fingerprint::new()
-            .floats(&depth)
-            .floats(&east)
-            .floats(&north)
-            .floats(&highest)
-            .floats(&arrival)
-            .floats(&[self.sea.time])
-            .announce(step);
         Ok(())
     }
+}
+
+/// What is told of the end, over all ranks.
+struct WholeSea {
+    highest: Vec<f64>,
+    arrival: Vec<f64>,
+    time: f64,
+    fingerprint: Fingerprint,
 }
 
 impl piton::State for Simulation {
@@ -190,21 +193,37 @@ fn simulate(arguments: &Arguments, world: &World) -> Result<(), Failure> {
     let mut simulation = Simulation::new(arguments, &floor, world)?;
     let mut between = Between::new(arguments, world);
 
-    let mut step = 0;
-    simulation.begin(world)?;
-
+    let mut checkpointer =
+        piton::Checkpointer::builder("tsunami").args(arguments.for_piton()).every_steps(arguments.every).open(world)?;
+    let resumed = checkpointer.resume(&mut simulation)?;
+    if resumed.is_none() {
+        simulation.begin(world)?;
+    }
+    let first = resumed.map_or(0, |at| at.step);
+    let mut step = first;
     let started = Instant::now();
-    let first = step;
     while step < arguments.steps {
         simulation.advance(step + 1, world)?;
         step += 1;
+        if checkpointer.tick(step, &mut simulation).should_stop() {
+            break;
+        }
         between.after(step);
         if world.rank() == 0 && (step.is_multiple_of(arguments.steps.div_ceil(10)) || step == arguments.steps) {
             let each = started.elapsed().as_secs_f64() * 1e3 / (step - first) as f64;
             println!("step {step}: {} after the slump; {each:.1} ms a step", minutes(simulation.sea.time));
         }
     }
-    simulation.conclude(step, arguments, &floor, world)
+
+    // The result stands, even where the end of the job cannot be saved.
+    let whole = simulation.gather(world);
+    let saved = checkpointer.finish(&mut simulation);
+    if let Some(whole) = whole {
+        simulation.report(&whole, arguments, &floor)?;
+        whole.fingerprint.announce(step);
+    }
+    saved?;
+    Ok(())
 }
 
 fn main() -> ExitCode {

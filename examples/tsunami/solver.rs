@@ -201,7 +201,8 @@ impl Sea {
                 let still = |floor: f64| (-floor).max(0.0);
                 match (edges, outside) {
                     (Edges::Open, true) => {
-                        (u.fill(0.0), v.fill(0.0));
+                        u.fill(0.0);
+                        v.fill(0.0);
                         h.iter_mut().zip(floor).for_each(|(depth, floor)| *depth = still(*floor));
                     }
                     (Edges::Walls, true) => v[inner].iter_mut().for_each(|v| *v = -*v),

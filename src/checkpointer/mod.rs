@@ -45,6 +45,8 @@ use recorder::Recorder;
 
 /// How long a checkpointer that is dropped without [`Checkpointer::finish`] waits for what is in flight.
 const LAST_WAIT: Duration = Duration::from_secs(20);
+/// How long it waits for its journal at the least.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a tick tells the application.
 #[derive(Debug, Default)]
@@ -363,7 +365,7 @@ impl Checkpointer {
                 ),
             };
             self.agreement.stop();
-            self.recorder.note(Event::AgreementStopped { reason: reason.clone() });
+            self.recorder.record(Event::AgreementStopped { reason: reason.clone() });
             tick.problem = Some(format!("no more checkpoints in this attempt: {reason}").into());
             return Ok(());
         }
@@ -378,7 +380,7 @@ impl Checkpointer {
                 self.due.passed(self.step);
                 self.due.since = Instant::now();
                 let reason = "the one before it is still being written".to_owned();
-                self.recorder.note(Event::Skipped { step: self.step, reason });
+                self.recorder.record(Event::Skipped { step: self.step, reason });
             }
             return Ok(());
         }
@@ -402,7 +404,7 @@ impl Checkpointer {
 
     fn give_up_agreeing(&mut self, error: &CommError, tick: &mut Tick) {
         let reason = error.to_string();
-        self.recorder.note(Event::AgreementStopped { reason: reason.clone() });
+        self.recorder.record(Event::AgreementStopped { reason: reason.clone() });
         tick.problem = Some(format!("no more checkpoints in this attempt: {reason}").into());
     }
 
@@ -438,16 +440,16 @@ impl Checkpointer {
         let blocked_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // Noted before the background can have anything to say about it.
         let tick = self.agreement.tick();
-        self.recorder.note(Event::CheckpointStarted { id, tick, step, reason: reason.to_owned() });
+        self.recorder.record(Event::CheckpointStarted { id, tick, step, reason: reason.to_owned() });
         let result = match copied {
             Ok((task, bytes)) => {
-                self.recorder.note(Event::Frozen { id, blocked_ns, bytes });
+                self.recorder.record(Event::Frozen { id, blocked_ns, bytes });
                 self.pipeline.write(task);
                 Ok(())
             }
             Err(why) => {
                 let what = format!("cannot freeze this rank's state for checkpoint {id}");
-                self.recorder.note(Event::Problem { what, detail: why.clone() });
+                self.recorder.record(Event::Problem { what, detail: why.clone() });
                 self.pipeline.fail(id, why.clone());
                 Err(why)
             }
@@ -716,9 +718,11 @@ impl Checkpointer {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.pipeline.shut_down(Instant::now() + LAST_WAIT);
+        let deadline = Instant::now() + LAST_WAIT;
+        self.pipeline.shut_down(deadline);
         self.recorder.record(Event::AttemptEnded { how, step: self.step });
-        self.recorder.sync();
+        // Where writing shards has used up the time, the last words still get a little.
+        self.recorder.close(deadline.max(Instant::now() + LAST_WORDS));
     }
 }
 

@@ -12,18 +12,15 @@ use crate::comm::Communicator;
 use crate::config::{Compression, Layer, Origin, ResumeRequest, Settings};
 use crate::freeze::Staging;
 use crate::ids::{CheckpointId, Epoch};
-use crate::journal::{self, Event, JournalWriter};
+use crate::journal::{Event, JournalWriter};
 use crate::medium::{Access, Medium, RealMedium};
 use crate::shard::{self, EncodeOptions};
-use crate::store::{
-    Claim, JobFolder, Liveness, ProcessIdentity, RetentionPolicy, Store, StoreError, next_id, unix_milliseconds,
-};
+use crate::store::{Claim, JobFolder, ProcessIdentity, RetentionPolicy, Store, StoreError, next_id, unix_milliseconds};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::Xxh3;
 
 /// How long ranks wait for each other before settings say anything else.
@@ -208,7 +205,7 @@ fn claim(job: &JobFolder, settings: &Settings, world: usize) -> Result<Result<Cl
     }
     if !settings.take_over
         && let Some((epoch, Ok(old))) = job.claims()?.pop()
-        && let Some(evidence) = evidence_of_life(job, &old, &process)
+        && let Some(evidence) = job.evidence_of_life(&old, &process)
     {
         return Ok(Err(refuse(
             Refusal::StillRunning,
@@ -236,54 +233,10 @@ fn claim(job: &JobFolder, settings: &Settings, world: usize) -> Result<Result<Cl
     Ok(Ok((claim.epoch, next_id(&catalogue), program)))
 }
 
-/// Why the attempt of `old` seems to run still; `None` where it does not.
-fn evidence_of_life(job: &JobFolder, old: &Claim, observer: &ProcessIdentity) -> Option<String> {
-    let process = &old.process;
-    match process.liveness(observer) {
-        Liveness::Gone => return None,
-        // The process may go on with other work after its session; its journal says so.
-        Liveness::Alive if has_ended(job, old.epoch) => return None,
-        Liveness::Alive => return Some(format!("its process {} is there on {}", process.pid, process.host)),
-        Liveness::Unknown if has_ended(job, old.epoch) => return None,
-        Liveness::Unknown => {}
-    }
-    // Somewhere else: does its journal advance? Only if it did lately is it worth watching.
-    let path = journal_path(job, old.epoch);
-    let first = job.medium().stat(&path).ok()?;
-    let beat = Duration::from_millis(old.journal_beat_ms).min(Duration::from_secs(60));
-    let age = first.modified.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default();
-    if age > Duration::from_secs(600).max(beat * 20) {
-        return None;
-    }
-    let (until, pause) = (Instant::now() + beat * 2 + Duration::from_secs(1), beat / 10);
-    while Instant::now() < until {
-        std::thread::sleep(pause.max(Duration::from_millis(10)));
-        let now = job.medium().stat(&path).ok()?;
-        if now.len != first.len {
-            return Some(format!("its journal advances, written by process {} on {}", process.pid, process.host));
-        }
-    }
-    None
-}
-
-/// Whether the attempt said that it ended.
-fn has_ended(job: &JobFolder, epoch: Epoch) -> bool {
-    last_event(job, epoch).is_some_and(|event| matches!(event, Event::AttemptEnded { .. }))
-}
-
-/// The journal file of an attempt's first rank.
-fn journal_path(job: &JobFolder, epoch: Epoch) -> PathBuf {
-    job.epoch_folder(epoch).join(journal::file_name(&journal::rank_writer(0)))
-}
-
-/// The last thing that an attempt's first rank said.
-pub(super) fn last_event(job: &JobFolder, epoch: Epoch) -> Option<Event> {
-    let tail = journal::tail(&**job.medium(), &journal_path(job, epoch)).ok()?;
-    tail.record.map(|record| record.event)
-}
-
 /// A fingerprint of the running program, so that a checkpoint tells which one wrote it. Not security: XXH3-64 of the file.
+/// Read once: the file of a running program does not change.
 fn fingerprint() -> String {
+    static FINGERPRINT: OnceLock<String> = OnceLock::new();
     let hash = || {
         let mut file = std::fs::File::open(std::env::current_exe().ok()?).ok()?;
         let (mut hasher, mut buffer) = (Xxh3::new(), vec![0; 1 << 20]);
@@ -294,5 +247,5 @@ fn fingerprint() -> String {
             }
         }
     };
-    hash().unwrap_or_else(|| "unknown".into())
+    FINGERPRINT.get_or_init(|| hash().unwrap_or_else(|| "unknown".into())).clone()
 }

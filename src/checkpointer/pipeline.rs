@@ -308,19 +308,9 @@ impl Writer {
                     if state.stop {
                         return;
                     }
-                    // What ticks had to say waits for this thread.
-                    let beat = self.options.journal_beat;
-                    let (woken, timeout) =
-                        self.shared.changed.wait_timeout(state, beat).unwrap_or_else(PoisonError::into_inner);
-                    state = woken;
-                    if timeout.timed_out() {
-                        drop(state);
-                        self.recorder.flush();
-                        state = self.shared.lock();
-                    }
+                    state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            self.recorder.flush();
             let (id, started) = (task.identity.id, Instant::now());
             let Task { identity, outline, grains, frozen, begun, appended } = *task;
             let name = CheckpointName { epoch: identity.epoch, id };
@@ -329,7 +319,8 @@ impl Writer {
             let result = catch_unwind(AssertUnwindSafe(|| self.write(name, &work, begun, last_stored)))
                 .unwrap_or_else(|_| Err("the writer panicked; please report this as a bug of Piton".into()));
             let mut state = self.shared.lock();
-            state.writing = false;
+            // `finish` may have handed over the next one while this one hung.
+            state.writing = state.task.is_some();
             state.arena = Some(frozen.into_arena());
             let event = match result {
                 Ok(summary) => {

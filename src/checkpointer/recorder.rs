@@ -1,44 +1,98 @@
 //! What the library says: to the journal, and to standard error as far as the user wants it.
 //!
-//! What must hold: saying something never fails and never waits for another rank, and in a tick not for a file system
-//! either; nothing is printed that the setting `log` does not allow.
+//! What must hold: saying something never fails and never waits for another rank or for a file system, since the
+//! application's own thread does so in its ticks: a thread of the journal's own writes it; nothing is printed that the
+//! setting `log` does not allow.
 
 use crate::config::Log;
 use crate::journal::{Event, JournalWriter};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// One rank's voice.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    journal: JournalWriter,
+    scribe: Arc<Scribe>,
+    /// `None` where the system gave no thread, and after [`Recorder::close`].
+    thread: Mutex<Option<JoinHandle<()>>>,
     log: Log,
     rank: usize,
 }
 
+/// What the recorder and its thread share.
+#[derive(Debug)]
+struct Scribe {
+    journal: JournalWriter,
+    state: Mutex<Orders>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    /// Something was said that is not yet written.
+    pending: bool,
+    end: bool,
+    /// The thread writes no more.
+    ended: bool,
+}
+
+impl Scribe {
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        // Three flags can't be left in disorder.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut orders = self.lock();
+        loop {
+            let end = orders.end;
+            if !std::mem::take(&mut orders.pending) && !end {
+                orders = self.changed.wait(orders).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            drop(orders);
+            self.journal.flush();
+            if end {
+                // The journal keeps count of what it could not write.
+                let _ = self.journal.sync();
+            }
+            orders = self.lock();
+            if end && !orders.pending {
+                break;
+            }
+        }
+        orders.ended = true;
+        drop(orders);
+        self.changed.notify_all();
+    }
+}
+
 impl Recorder {
     pub(super) fn new(journal: JournalWriter, log: Log, rank: usize) -> Self {
-        Self { journal, log, rank }
+        let scribe = Arc::new(Scribe { journal, state: Mutex::default(), changed: Condvar::new() });
+        let own = Arc::clone(&scribe);
+        let thread = std::thread::Builder::new().name("piton-journal".into()).spawn(move || own.run());
+        // Without a thread whoever says something writes it.
+        Self { scribe, thread: Mutex::new(thread.ok()), log, rank }
     }
 
-    /// Writes `event` to the journal, and prints it where the user wants to see such. May wait for the file system: not for
-    /// ticks.
+    /// Has `event` written to the journal, and prints it where the user wants to see such.
     pub(super) fn record(&self, event: Event) {
-        self.note(event);
-        self.flush();
-    }
-
-    /// As [`Self::record`], but leaves the writing to the next [`Self::flush`] by another thread.
-    pub(super) fn note(&self, event: Event) {
         if self.log >= Log::Normal
             && let Some(line) = self.line(&event)
         {
             eprintln!("piton: {line}");
         }
-        self.journal.note(event);
-    }
-
-    /// Writes what was noted.
-    pub(super) fn flush(&self) {
-        self.journal.flush();
+        self.scribe.journal.note(event);
+        let mut orders = self.scribe.lock();
+        orders.pending = true;
+        let ended = orders.ended;
+        drop(orders);
+        self.scribe.changed.notify_all();
+        if ended || self.thread.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            self.scribe.journal.flush();
+        }
     }
 
     /// What a person at the terminal is told.
@@ -64,9 +118,32 @@ impl Recorder {
         Some(line)
     }
 
-    /// Makes durable what was said.
-    pub(super) fn sync(&self) {
-        // The journal keeps count of what it could not write.
-        let _ = self.journal.sync();
+    /// Makes durable what was said, and ends the thread; where the file system hangs, it is left behind at `deadline`.
+    pub(super) fn close(&self, deadline: Instant) {
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            let _ = self.scribe.journal.sync();
+            return;
+        };
+        let mut orders = self.scribe.lock();
+        orders.end = true;
+        self.scribe.changed.notify_all();
+        while !orders.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            orders = self.scribe.changed.wait_timeout(orders, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(orders);
+        // It does nothing more than to return; a panic of it is not the application's concern.
+        let _ = thread.join();
+    }
+}
+
+impl Drop for Recorder {
+    /// Waits for nothing: the thread writes what is left, if it can, and ends.
+    fn drop(&mut self) {
+        self.scribe.lock().end = true;
+        self.scribe.changed.notify_all();
     }
 }

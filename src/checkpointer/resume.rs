@@ -9,14 +9,15 @@
 //! - Everything that can be refused is refused before the first byte of the application's state is written; once an
 //!   array was touched, the outcome is success (from this checkpoint or an older one) or the same error on every rank.
 
-use super::open::last_event;
 use super::{Checkpointer, CommError, ResumeError, Resumed, decode, encode};
 use crate::config::ResumeRequest;
 use crate::ids::{CheckpointName, CheckpointSelector};
 use crate::journal::{End, Event};
 use crate::shard::{ShardError, ShardIdentity, ShardReader};
 use crate::state::{Fields, Mapping, Outline, State};
-use crate::store::{Catalogue, CheckpointEntry, CheckpointState, Manifest, ManifestNotes, ResumedFrom, SetAside};
+use crate::store::{
+    Catalogue, CheckpointEntry, CheckpointState, Manifest, ManifestNotes, ResumedFrom, SetAside, StoreError,
+};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -167,15 +168,13 @@ impl Checkpointer {
         started: Instant,
     ) -> Result<Resumed, ResumeError> {
         let (checkpoint, step) = (manifest.name(), manifest.step);
-        let noted = match self.agreement.rank() {
-            0 => {
-                self.job.note_resumed(self.epoch, &ResumedFrom { checkpoint, step }).map_err(|error| error.to_string())
+        if self.agreement.rank() == 0 {
+            self.secure(manifest, rolled_forward);
+            if let Err(error) = self.job.note_resumed(self.epoch, &ResumedFrom { checkpoint, step }) {
+                // Only the count of attempts that came to nothing depends on it.
+                let what = "cannot note what was resumed from".into();
+                self.recorder.record(Event::Problem { what, detail: error.to_string() });
             }
-            _ => Ok(()),
-        };
-        if let Err(detail) = noted {
-            // Only the count of attempts that came to nothing depends on it.
-            self.recorder.record(Event::Problem { what: "cannot note what was resumed from".into(), detail });
         }
         self.recorder.record(Event::Resumed {
             epoch: checkpoint.epoch,
@@ -227,8 +226,29 @@ impl Checkpointer {
 
     // ---- rank 0 ----
 
+    /// Sees to it that what is resumed from now is there the next time as well, committed. It may have been found as its attempt
+    /// left it when it was killed, before all of it was durable.
+    fn secure(&self, manifest: &Manifest, rolled_forward: bool) {
+        let CheckpointName { epoch, id } = manifest.name();
+        let secured = match rolled_forward {
+            true => self.job.roll_forward(self.epoch, manifest),
+            false => self.job.confirm(manifest.name()),
+        };
+        match secured {
+            Ok(()) if rolled_forward => {
+                self.recorder.record(Event::RolledForward { epoch, id, step: manifest.step });
+            }
+            Ok(()) => {}
+            Err(error) => {
+                // It is good to go on from; only the next crash may find an older one.
+                let what = format!("cannot make checkpoint {id} (epoch {epoch}) last");
+                self.recorder.record(Event::Problem { what, detail: error.to_string() });
+            }
+        }
+    }
+
     fn begin_search(&self, request: ResumeRequest) -> Result<Search, String> {
-        let catalogue = self.job.catalogue().map_err(|error| error.to_string())?;
+        let catalogue = self.patient_catalogue().map_err(|error| error.to_string())?;
         let mut required = None;
         let candidates: Vec<CheckpointName> = match request {
             ResumeRequest::Checkpoint(selector) => {
@@ -259,6 +279,18 @@ impl Checkpointer {
         Ok(search)
     }
 
+    /// The job's checkpoints; what can't be read at first is looked at again.
+    fn patient_catalogue(&self) -> Result<Catalogue, StoreError> {
+        let is_unreadable = |entry: &CheckpointEntry| matches!(entry.state, CheckpointState::Unreadable(_));
+        for tries in 1..=RETRIES {
+            match self.job.catalogue() {
+                Ok(catalogue) if !catalogue.candidates().any(is_unreadable) => return Ok(catalogue),
+                _ => std::thread::sleep(RETRY_PAUSE * tries),
+            }
+        }
+        self.job.catalogue()
+    }
+
     /// Leaves out the newest candidates on which the application itself came to nothing again and again.
     fn pass_over_strikes(&self, search: &mut Search) -> Result<(), String> {
         while let Some(&newest) = search.candidates.first() {
@@ -285,7 +317,7 @@ impl Checkpointer {
     fn failed_on(&self, epoch: crate::ids::Epoch, name: CheckpointName) -> bool {
         let resumed = self.job.resumed_from(epoch).filter(|from| from.checkpoint == name);
         resumed.is_some_and(|from| {
-            matches!(last_event(&self.job, epoch), Some(Event::AttemptEnded { how: End::Dropped | End::Panicked, step })
+            matches!(self.job.last_event(epoch), Some(Event::AttemptEnded { how: End::Dropped | End::Panicked, step })
                 if step <= from.step)
         })
     }

@@ -274,6 +274,52 @@ impl ShardReader {
         })
     }
 
+    /// Reads the bytes of one field from `offset` on, as many as `target` takes, in parallel on `pool`. Chunks of which only
+    /// a part is wanted are decoded and checked as a whole.
+    ///
+    /// After an error the target's content is unknown.
+    ///
+    /// # Errors
+    /// [`ShardError::Misuse`] where the field does not hold those bytes; others as for [`ShardReader::read`].
+    pub fn read_part(&self, pool: &ThreadPool, field: usize, offset: u64, target: &mut [u8]) -> Result<(), ShardError> {
+        let end = offset.checked_add(target.len() as u64);
+        let Some((chunks, end)) = self.fields.get(field).zip(end).filter(|(chunks, end)| *end <= chunks.bytes) else {
+            let what = format!("field number {field} does not hold {} bytes at offset {offset}", target.len());
+            return Err(ShardError::Misuse { path: self.path.clone(), what });
+        };
+        let size = self.chunk_bytes() as u64;
+        let mut tasks = Vec::new();
+        let (mut rest, mut at) = (target, offset);
+        while at < end {
+            let skip = at % size;
+            // At most a chunk's length.
+            let (part, behind) = rest.split_at_mut((size - skip).min(end - at) as usize);
+            let number = self.order[chunks.first + (at / size) as usize];
+            at += part.len() as u64;
+            tasks.push((number, skip as usize, part));
+            rest = behind;
+        }
+        pool.install(|| {
+            tasks.into_par_iter().try_for_each(|(number, skip, part)| {
+                let record = &self.records[number as usize];
+                let mut decoder = SPARE_DECODERS.take();
+                let result = if part.len() == record.raw_len as usize {
+                    self.read_chunk(record, part, &mut decoder)
+                } else {
+                    let mut raw = std::mem::take(&mut decoder.raw);
+                    grow(&mut raw, record.raw_len as usize);
+                    let whole = &mut raw[..record.raw_len as usize];
+                    let result = self.read_chunk(record, whole, &mut decoder);
+                    part.copy_from_slice(&whole[skip..skip + part.len()]);
+                    decoder.raw = raw;
+                    result
+                };
+                SPARE_DECODERS.put(decoder);
+                result.map_err(|fault| self.chunk_error(record, fault))
+            })
+        })
+    }
+
     /// Reads one field into memory of its own.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ use thiserror::Error;
 
 mod catalogue;
 mod claim;
+mod liveness;
 mod manifest;
 mod records;
 mod retention;
@@ -140,6 +141,9 @@ pub fn shard_rank(file: &str) -> Option<usize> {
     let rank = file.strip_prefix("rank-")?.strip_suffix(".shard")?.parse().ok()?;
     (shard_file(rank) == file).then_some(rank)
 }
+
+/// An epoch that somebody claimed, and the claim, where it can be read.
+pub type FoundClaim = (Epoch, Result<Claim, StoreError>);
 
 /// A folder that holds the checkpoints of any number of jobs.
 #[derive(Debug, Clone)]
@@ -281,10 +285,20 @@ impl JobFolder {
 
     /// Makes the folder of a checkpoint, durably. Every rank does so before its shard.
     ///
+    /// Where somebody removed the attempt's own folder it is made again, or the attempt could save nothing any more. Not so
+    /// the job's: with it the claims are gone, and the epoch may be another's by now.
+    ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn make_checkpoint_folder(&self, name: CheckpointName) -> Result<(), StoreError> {
-        self.make_folder(&self.checkpoint_folder(name))
+        let folder = self.checkpoint_folder(name);
+        match self.make_folder(&folder) {
+            Err(error) if error.is_absence() && self.read_claim(name.epoch).is_ok() => {
+                self.make_folder(&self.epoch_folder(name.epoch))?;
+                self.make_folder(&folder)
+            }
+            result => result,
+        }
     }
 
     /// Gives a shard that is complete and synced under `temporary` its final name, durably.
@@ -347,16 +361,21 @@ impl JobFolder {
 
     // ---- claims ----
 
-    /// Makes the job's folders. Needed once before anything is written.
+    /// Makes the job's folders, which [`Self::claim`] makes durable. Needed once before anything is written.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn prepare(&self) -> Result<(), StoreError> {
         if let Some(root) = self.folder.parent() {
             self.make_folders_above(root)?;
+            if self.claims()?.is_empty() {
+                self.confirm_folders_above(root);
+            }
         }
-        for folder in [self.folder.clone(), self.claims_folder(), self.folder.join("pins"), self.requests_folder()] {
-            self.make_folder(&folder)?;
+        self.make_folder(&self.folder)?;
+        for folder in [self.claims_folder(), self.folder.join("pins"), self.requests_folder()] {
+            // Their names become durable with that of the attempt's folder, before anybody relies on what is in them.
+            self.medium.create_dir(&folder).explain("make the folder", &folder)?;
         }
         Ok(())
     }
@@ -376,11 +395,21 @@ impl JobFolder {
         self.make_folder(path)
     }
 
+    /// Makes durable the names of `path` and of all folders above it: an attempt that was killed before its claim may have made
+    /// them, and not come as far as this.
+    fn confirm_folders_above(&self, path: &Path) {
+        for parent in path.ancestors().filter_map(Path::parent) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            // Those that were there before us need not let us.
+            let _ = self.medium.sync_dir(parent);
+        }
+    }
+
     /// All claims, oldest first; one that can't be read is given as the error it gave.
     ///
     /// # Errors
     /// [`StoreError::Io`] where they can't be listed.
-    pub fn claims(&self) -> Result<Vec<(Epoch, Result<Claim, StoreError>)>, StoreError> {
+    pub fn claims(&self) -> Result<Vec<FoundClaim>, StoreError> {
         let folder = self.claims_folder();
         let entries = match self.medium.list(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -445,6 +474,7 @@ impl JobFolder {
             }
             self.sync_folder(&folder)?;
             self.tidy_claims(epoch);
+            // With it, all other folders of the job become durable.
             self.make_folder(&self.epoch_folder(epoch))?;
             return Ok(claim);
         }
@@ -481,9 +511,33 @@ impl JobFolder {
     /// [`StoreError::Io`]; it is then not known to be committed.
     pub fn commit(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let path = self.manifest_path(manifest.name());
+        self.write_manifest(manifest, &path, &temporary(&path))
+    }
+
+    /// Commits a complete checkpoint of an older attempt in the name of attempt `epoch`, which resumes from it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; it is then not known to be committed.
+    pub fn roll_forward(&self, epoch: Epoch, manifest: &Manifest) -> Result<(), StoreError> {
+        let path = self.manifest_path(manifest.name());
+        // Should the older attempt still run and commit it as well, then neither finds its file half written by the other.
+        let temporary = path.with_file_name(format!("{MANIFEST_FILE}.{}.tmp", epoch.folder()));
+        self.write_manifest(manifest, &path, &temporary)
+    }
+
+    fn write_manifest(&self, manifest: &Manifest, path: &Path, temporary: &Path) -> Result<(), StoreError> {
         let bytes =
-            sealed::seal("manifest", MANIFEST_VERSION, manifest).map_err(io::Error::other).explain("encode", &path)?;
-        self.write_durably(&path, &bytes)
+            sealed::seal("manifest", MANIFEST_VERSION, manifest).map_err(io::Error::other).explain("encode", path)?;
+        self.write_new(temporary, &bytes)?;
+        self.publish(temporary, path)
+    }
+
+    /// Makes durable that a checkpoint is committed, which whoever wrote its manifest may not have come to do.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn confirm(&self, name: CheckpointName) -> Result<(), StoreError> {
+        self.sync_folder(&self.checkpoint_folder(name))
     }
 
     /// The manifest of a committed checkpoint, checked against its place and in itself.
@@ -611,6 +665,18 @@ impl JobFolder {
         self.medium.exists(&path).explain("look for", &path)
     }
 
+    /// Takes a request back. `false` where it was taken up already.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn withdraw_request(&self, name: &str) -> Result<bool, StoreError> {
+        let path = self.requests_folder().join(name);
+        match self.medium.remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.explain("remove", &path).map(|()| true),
+        }
+    }
+
     /// Takes up all requests: they are removed. Those that can't be read are removed as well, and left out.
     ///
     /// # Errors
@@ -643,7 +709,7 @@ impl JobFolder {
         let folder = self.checkpoint_folder(name);
         let manifest = self.manifest_path(name);
         match self.medium.remove_file(&manifest) {
-            Ok(()) => self.sync_folder(&folder)?,
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::Io { action: "remove", path: manifest, source }),
         }
@@ -651,6 +717,8 @@ impl JobFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => result.explain("list", &folder)?,
         };
+        // Also where there was no manifest: whoever removed it may not have come as far as this.
+        self.sync_folder(&folder)?;
         for entry in entries {
             let path = folder.join(&entry.name);
             match self.medium.remove_file(&path) {
@@ -673,4 +741,29 @@ pub fn temporary(path: &Path) -> PathBuf {
 /// The id after all that the job's checkpoints have.
 pub(crate) fn next_id(catalogue: &Catalogue) -> CheckpointId {
     catalogue.entries.iter().map(|entry| entry.name.id).max().map_or(CheckpointId(1), CheckpointId::next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::medium::recording::RecordingMedium;
+
+    #[test]
+    fn a_removal_that_was_interrupted_is_finished_without_a_crash_ever_showing_half_a_checkpoint() {
+        let medium = RecordingMedium::with_folder("/store/job/000001");
+        let job = Store::new(Arc::new(medium.clone()), "/store").job("job").unwrap();
+        let name = CheckpointName { epoch: Epoch(1), id: CheckpointId(1) };
+        job.make_checkpoint_folder(name).unwrap();
+        let (shard, manifest) = (job.shard_path(name, 0), job.manifest_path(name));
+        job.write_durably(&shard, b"shard").unwrap();
+        job.write_durably(&manifest, b"manifest").unwrap();
+        // The process that began is killed before it made this durable.
+        medium.remove_file(&manifest).unwrap();
+        job.remove(name).unwrap();
+        let count = medium.for_each_crash(100, 1, |point, image| {
+            let half = image.file(&manifest).is_some() && image.file(&shard).is_none();
+            assert!(!half, "crash before {:?}", point.before());
+        });
+        assert!(count.images > 5);
+    }
 }

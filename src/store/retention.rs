@@ -62,6 +62,39 @@ impl RetentionPolicy {
         };
         catalogue.entries.iter().filter(goes).map(|entry| entry.name).collect()
     }
+
+    /// What may be removed where no attempt asks: of the present lineage all but the newest `keep` committed checkpoints,
+    /// those that hold chunks of theirs, and `sound`, the newest that is known to be whole; older lineages only once the
+    /// present one has `keep` of its own. Pinned and labelled ones stay, and so does what can't be read now, and what is complete
+    /// and newer than every committed one. Partial ones go: the caller must know that their attempts don't run.
+    #[must_use]
+    pub fn prunable(&self, catalogue: &Catalogue, sound: Option<CheckpointName>) -> Vec<CheckpointName> {
+        let usable = |entry: &&super::CheckpointEntry| entry.name.epoch >= catalogue.lineage && entry.is_candidate();
+        let commits: Vec<_> =
+            catalogue.entries.iter().rev().filter(usable).filter_map(|entry| entry.manifest()).collect();
+        let keep = self.keep.max(1);
+        let newest = commits.first().map(|manifest| manifest.name());
+        let mut kept: BTreeSet<CheckpointName> = BTreeSet::new();
+        for manifest in
+            commits.iter().filter(|manifest| Some(manifest.name()) == sound).chain(commits.iter().take(keep))
+        {
+            kept.insert(manifest.name());
+            kept.extend(manifest.parents.iter().map(|id| CheckpointName { epoch: manifest.epoch, id: *id }));
+        }
+        let goes = |entry: &&super::CheckpointEntry| {
+            let older_lineage = entry.name.epoch < catalogue.lineage;
+            if entry.is_kept() || kept.contains(&entry.name) || (older_lineage && commits.len() < keep) {
+                return false;
+            }
+            match &entry.state {
+                CheckpointState::Committed(_) => !self.keeps_for_ever(entry.name.id),
+                CheckpointState::Complete { .. } => newest.is_some_and(|newest| entry.name < newest),
+                CheckpointState::Partial { .. } | CheckpointState::Damaged(_) => true,
+                CheckpointState::Unreadable(_) => false,
+            }
+        };
+        catalogue.entries.iter().filter(goes).map(|entry| entry.name).collect()
+    }
 }
 
 impl JobFolder {
@@ -86,5 +119,94 @@ impl JobFolder {
             }
         }
         Ok((gone, problem))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CheckpointEntry, Manifest};
+    use super::*;
+
+    fn manifest(name: CheckpointName, label: Option<&str>, parents: &[u64]) -> Manifest {
+        Manifest {
+            job: "j".into(),
+            epoch: name.epoch,
+            id: name.id,
+            tick: 0,
+            step: name.id.0,
+            world: 0,
+            created_unix_ms: 0,
+            library: String::new(),
+            program: String::new(),
+            reason: String::new(),
+            label: label.map(str::to_owned),
+            parents: parents.iter().map(|id| CheckpointId(*id)).collect(),
+            raw_bytes: 0,
+            stored_bytes: 0,
+            fields: Vec::new(),
+            shards: Vec::new(),
+        }
+    }
+
+    fn name(epoch: u64, id: u64) -> CheckpointName {
+        CheckpointName { epoch: Epoch(epoch), id: CheckpointId(id) }
+    }
+
+    fn committed(epoch: u64, id: u64) -> CheckpointEntry {
+        with(epoch, id, CheckpointState::Committed(Box::new(manifest(name(epoch, id), None, &[]))))
+    }
+
+    fn with(epoch: u64, id: u64, state: CheckpointState) -> CheckpointEntry {
+        CheckpointEntry { name: name(epoch, id), state, set_aside: None, pinned: false }
+    }
+
+    fn prunable(
+        keep: usize,
+        lineage: u64,
+        entries: Vec<CheckpointEntry>,
+        sound: Option<CheckpointName>,
+    ) -> Vec<String> {
+        let catalogue = Catalogue { entries, lineage: Epoch(lineage), epochs: BTreeSet::new() };
+        let policy = RetentionPolicy { keep, keep_every: 0 };
+        let names = policy.prunable(&catalogue, sound);
+        names.iter().map(|name| format!("{}/{}", name.epoch, name.id)).collect()
+    }
+
+    #[test]
+    fn the_newest_and_what_they_need_stay() {
+        let four = || vec![committed(1, 1), committed(1, 2), committed(2, 3), committed(2, 4)];
+        assert_eq!(prunable(2, 0, four(), None), ["1/1", "1/2"]);
+        assert_eq!(prunable(1, 0, four(), Some(name(1, 2))), ["1/1", "2/3"], "the newest sound one stays");
+        let mut entries = four();
+        entries[0].pinned = true;
+        entries[1].state = CheckpointState::Committed(Box::new(manifest(name(1, 2), Some("spin-up"), &[])));
+        entries[3].state = CheckpointState::Committed(Box::new(manifest(name(2, 4), None, &[3])));
+        assert!(prunable(1, 0, entries, None).is_empty());
+        let mut entries = four();
+        entries[3].set_aside = Some("damaged".into());
+        assert_eq!(prunable(1, 0, entries, None), ["1/1", "1/2", "2/4"], "what is set aside does not count");
+    }
+
+    #[test]
+    fn what_nobody_can_use_goes_and_what_is_not_known_stays() {
+        let entries = vec![
+            with(1, 1, CheckpointState::Partial { shards: 1 }),
+            with(1, 2, CheckpointState::Complete { world: 1, step: 2 }),
+            with(1, 3, CheckpointState::Damaged("x".into())),
+            with(1, 4, CheckpointState::Unreadable("x".into())),
+            committed(1, 5),
+            with(1, 6, CheckpointState::Complete { world: 1, step: 6 }),
+        ];
+        assert_eq!(prunable(1, 0, entries, None), ["1/1", "1/2", "1/3"]);
+        // Nothing is committed: what is complete is all there is.
+        let entries = vec![with(1, 2, CheckpointState::Complete { world: 1, step: 2 })];
+        assert!(prunable(1, 0, entries, None).is_empty());
+    }
+
+    #[test]
+    fn an_older_lineage_goes_only_after_enough_commits_of_the_new_one() {
+        let entries = || vec![committed(1, 1), committed(1, 2), committed(2, 3)];
+        assert!(prunable(2, 2, entries(), None).is_empty());
+        assert_eq!(prunable(1, 2, entries(), None), ["1/1", "1/2"]);
     }
 }

@@ -7,6 +7,8 @@
 
 mod commands;
 mod exit;
+mod jobs;
+mod npy;
 mod output;
 
 use clap::{Parser, Subcommand};
@@ -57,11 +59,31 @@ impl Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Ls(commands::ls::Ls),
+    Show(commands::show::Show),
+    Verify(commands::verify::Verify),
+    Export(commands::export::Export),
+    Pin(commands::pin::Pin),
+    Prune(commands::prune::Prune),
+    Rm(commands::rm::Rm),
+    Checkpoint(commands::request::Checkpoint),
+    Halt(commands::request::Halt),
+    Journal(commands::journal::Journal),
     Config(commands::config::Config),
 }
 
 fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
     match &arguments.command {
+        Command::Ls(command) => command.run(&arguments.common, output),
+        Command::Show(command) => command.run(&arguments.common, output),
+        Command::Verify(command) => command.run(&arguments.common, output),
+        Command::Export(command) => command.run(&arguments.common, output),
+        Command::Pin(command) => command.run(&arguments.common, output),
+        Command::Prune(command) => command.run(&arguments.common, output),
+        Command::Rm(command) => command.run(&arguments.common, output),
+        Command::Checkpoint(command) => command.run(&arguments.common, output),
+        Command::Halt(command) => command.run(&arguments.common, output),
+        Command::Journal(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
     }
 }

@@ -1,3 +1,12 @@
 //! The commands, a file each: what they take, and how what the library says is shown.
 
 pub mod config;
+pub mod export;
+pub mod journal;
+pub mod ls;
+pub mod pin;
+pub mod prune;
+pub mod request;
+pub mod rm;
+pub mod show;
+pub mod verify;

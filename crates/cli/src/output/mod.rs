@@ -1,8 +1,11 @@
 //! What the program prints: tables and sentences for people, or JSON for programs.
 //!
-//! What must hold: with `--json`, standard output holds one JSON value and nothing else; text from files is escaped
-//! before it reaches a terminal; a reader that goes away is no error.
+//! What must hold: with `--json`, standard output holds one JSON value and nothing else (of the journal, one a line); text
+//! from files is escaped before it reaches a terminal; a reader that goes away is no error.
 
+pub mod events;
+pub mod human;
+pub mod progress;
 mod table;
 
 pub use table::{Cell, Table};
@@ -32,6 +35,12 @@ pub enum Style {
     Bold,
     /// What matters less.
     Dim,
+    /// All is well.
+    Good,
+    /// Worth a look.
+    Warning,
+    /// Something is wrong.
+    Bad,
 }
 
 impl Style {
@@ -40,6 +49,9 @@ impl Style {
             Self::Plain => "",
             Self::Bold => "\u{1b}[1m",
             Self::Dim => "\u{1b}[2m",
+            Self::Good => "\u{1b}[32m",
+            Self::Warning => "\u{1b}[33m",
+            Self::Bad => "\u{1b}[31m",
         }
     }
 
@@ -88,6 +100,29 @@ impl Output {
         self.out.write_all(b"\n")
     }
 
+    /// Prints one value of many, on a line of its own.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, value)?;
+        self.out.write_all(b"\n")
+    }
+
+    /// Prints a line that may hold text from files.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        writeln!(self.out, "{}", safe(text.as_ref()).replace('\n', " "))
+    }
+
+    /// `text`, which may be from a file, in `style`: for [`Self::text`].
+    #[must_use]
+    pub fn paint(&self, text: &str, style: Style) -> String {
+        style.paint(&safe(text), self.coloured)
+    }
+
     /// Prints a table.
     ///
     /// # Errors
@@ -102,6 +137,14 @@ impl Output {
     /// Those of standard output.
     pub fn text(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())
+    }
+
+    /// Shows what was printed so far.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 
     /// Hands everything to the system.

@@ -25,7 +25,6 @@ impl Cell {
 
     /// At the right of its column, as numbers are.
     #[must_use]
-    #[cfg_attr(not(test), expect(dead_code, reason = "no command prints numbers yet"))]
     pub fn right(self) -> Self {
         Self { right: true, ..self }
     }

@@ -1,0 +1,105 @@
+//! What the journal says, as sentences.
+
+use super::{Style, human};
+use piton::ids::{CheckpointId, Epoch};
+use piton::journal::{End, Event};
+
+fn name(epoch: &Epoch, id: &CheckpointId) -> String {
+    format!("checkpoint {epoch}/{id}")
+}
+
+fn nanoseconds(ns: u64) -> String {
+    human::short(ns as f64 * 1e-9)
+}
+
+/// What happened, and how it should look. The text may hold anything that a file does.
+#[must_use]
+pub fn sentence(event: &Event) -> (String, Style) {
+    let text = match event {
+        Event::AttemptStarted { job, host, pid, world, request, .. } => {
+            let ranks = human::count(*world as usize, "rank");
+            format!("attempt of {job} started: {ranks}, process {pid} on {host}, resume: {request}")
+        }
+        Event::TookOver { epoch } => format!("took over from attempt {epoch}, which still seemed to run"),
+        Event::Configuration { settings } if settings.is_empty() => "settings: all at their defaults".into(),
+        Event::Configuration { settings } => {
+            let settings: Vec<String> = settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            format!("settings: {}", settings.join(", "))
+        }
+        Event::Plan { threads, state_bytes, arena_bytes, chunk_bytes, mpi } => {
+            let (state, arena, chunk) =
+                (human::size(*state_bytes), human::size(*arena_bytes), human::size(*chunk_bytes));
+            let mpi = mpi.as_ref().map_or_else(String::new, |mpi| format!(", {mpi}"));
+            format!(
+                "plan: state {state}, staging {arena}, chunks of {chunk}, {}{mpi}",
+                human::count(*threads as usize, "thread")
+            )
+        }
+        Event::Beat { step } => format!("at step {step}"),
+        Event::Resumed { epoch, id, step, seconds, bytes, rolled_forward } => {
+            let rolled = if *rolled_forward { ", rolled forward" } else { "" };
+            let (size, time) = (human::size(*bytes), human::short(*seconds));
+            format!("resumed from {}{rolled}: {step} steps skipped, {size} in {time}", name(epoch, id))
+        }
+        Event::FreshStart { reason } => format!("starts at the beginning: {reason}"),
+        Event::AlreadyFinished { epoch, id, step } => {
+            format!("the job had finished at step {step} with {}", name(epoch, id))
+        }
+        Event::CandidateRejected { epoch, id, reason } => format!("{} passed over: {reason}", name(epoch, id)),
+        Event::SetAside { epoch, id, reason } => format!("{} set aside: {reason}", name(epoch, id)),
+        Event::RolledForward { epoch, id, step } => format!("{} rolled forward, step {step}", name(epoch, id)),
+        Event::CheckpointStarted { id, step, reason, .. } => format!("checkpoint {id} begun at step {step} ({reason})"),
+        Event::Frozen { id, blocked_ns, bytes } => {
+            format!("checkpoint {id}: {} frozen, blocked {}", human::size(*bytes), nanoseconds(*blocked_ns))
+        }
+        Event::ShardDurable { id, bytes, raw_bytes, seconds } => {
+            let (size, ratio) = (human::size(*bytes), human::ratio(*raw_bytes, *bytes));
+            format!("checkpoint {id}: shard of {size} ({ratio}) durable in {}", human::short(*seconds))
+        }
+        Event::Committed { id, step, commit_ns, bytes, raw_bytes, label } => {
+            let (size, ratio) = (human::size(*bytes), human::ratio(*raw_bytes, *bytes));
+            let label = label.as_ref().map_or_else(String::new, |label| format!(", {label:?}"));
+            let time = nanoseconds(*commit_ns);
+            format!("checkpoint {id} committed: step {step}, {size} ({ratio}), after {time}{label}")
+        }
+        Event::Skipped { step, reason } => format!("a checkpoint skipped at step {step}: {reason}"),
+        Event::Dropped { id, reason } => format!("checkpoint {id} given up: {reason}"),
+        Event::Problem { what, detail } => format!("{what}: {detail}"),
+        Event::Retired { epoch, id } => format!("{} retired", name(epoch, id)),
+        Event::Cleaned { epoch, what } => format!("left by attempt {epoch} and removed: {what}"),
+        Event::Archived { epochs } => {
+            let epochs: Vec<String> = epochs.iter().map(Epoch::to_string).collect();
+            format!("attempts archived: {}", epochs.join(", "))
+        }
+        Event::RequestSeen { what } => format!("request: {what}"),
+        Event::AgreementStopped { reason } => format!("no more checkpoints in this attempt: {reason}"),
+        Event::Halted { step } => format!("halted at step {step}"),
+        Event::Finished { step, id } => {
+            let checkpoint = id.map_or_else(String::new, |id| format!(" with checkpoint {id}"));
+            format!("finished at step {step}{checkpoint}")
+        }
+        Event::AttemptEnded { how, step } => {
+            let how = match how {
+                End::Finished => "finished",
+                End::Halted => "halted",
+                End::Dropped => "ended without finishing",
+                End::Panicked => "ended by a panic",
+            };
+            format!("attempt {how} at step {step}")
+        }
+        Event::JournalGap { lost } => format!("{lost} lines of the journal were lost"),
+        other => serde_json::to_string(other).unwrap_or_else(|_| other.kind()),
+    };
+    let style = match event {
+        Event::Committed { .. } | Event::Resumed { .. } | Event::Finished { .. } => Style::Good,
+        Event::Problem { .. } | Event::SetAside { .. } | Event::AgreementStopped { .. } | Event::JournalGap { .. } => {
+            Style::Bad
+        }
+        Event::Dropped { .. } | Event::Skipped { .. } | Event::CandidateRejected { .. } | Event::TookOver { .. } => {
+            Style::Warning
+        }
+        Event::Beat { .. } | Event::Configuration { .. } | Event::Plan { .. } => Style::Dim,
+        _ => Style::Plain,
+    };
+    (text, style)
+}
