@@ -1,11 +1,11 @@
 //! How fast and how small shards are: encoding, decoding, and writing against a plain write of the same bytes.
 //!
-//! `cargo bench --bench codec -- [--mib N] [--chunk-kib A,B,…] [--dir DIR] [--repeat N]`
+//! `cargo bench --bench codec -- [--mib N] [--chunk-kib A,B,…] [--dir DIR] [--repeat N] [--only KIND] [--file FILE]`
 //!
 //! Encoding and decoding are given for each second of processor time of one thread, so that other work on the machine
 //! does not show; both go through the whole writer and reader, with files in memory. With `--dir`, shards are
 //! written there, in wall-clock time, in turn with controls of the same run: the same stored bytes written and synced
-//! plainly (through the page cache, and past it), and encoding alone.
+//! plainly (through the page cache, and past it), and encoding alone. `--file` adds a file of f64.
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -202,13 +202,21 @@ fn write(
     Ok(writer.finish()?)
 }
 
-fn codec(pool: &rayon::ThreadPool, mib: usize, chunks_kib: &[usize], repeat: usize) -> Outcome<()> {
+fn codec(pool: &rayon::ThreadPool, arguments: &Arguments) -> Outcome<()> {
+    let Arguments { mib, chunks_kib, repeat, only, file, .. } = arguments;
     println!(
         "{:16} {:>9} {:>7} {:>12} {:>12}  chunks raw/constant/planes",
         "data", "chunk KiB", "ratio", "encode GB/s", "decode GB/s"
     );
-    for kind in KINDS {
+    let mut all: Vec<(&str, Vec<u8>, Grain)> = Vec::new();
+    for kind in KINDS.into_iter().filter(|kind| only.as_deref().is_none_or(|only| only == *kind)) {
         let (bytes, grain) = data(kind, mib << 20);
+        all.push((kind, bytes, grain));
+    }
+    if let Some(file) = file {
+        all.push(("file", std::fs::read(file)?, Grain { stride: 8, lane: 8 }));
+    }
+    for (kind, bytes, grain) in all {
         for &chunk_kib in chunks_kib {
             let options = EncodeOptions { chunk_bytes: chunk_kib << 10, ..EncodeOptions::default() };
             let (mut encode, mut decode) = (f64::INFINITY, f64::INFINITY);
@@ -217,7 +225,7 @@ fn codec(pool: &rayon::ThreadPool, mib: usize, chunks_kib: &[usize], repeat: usi
             let summary = write(&kept, path, pool, &bytes, grain, &options)?;
             let reader = ShardReader::open(&kept, path)?;
             let mut back = vec![1; bytes.len()];
-            for _ in 0..repeat {
+            for _ in 0..*repeat {
                 let start = processor_seconds()?;
                 write(&Memory { file: None }, path, pool, &bytes, grain, &options)?;
                 encode = encode.min(processor_seconds()? - start);
@@ -295,27 +303,38 @@ fn disk(pool: &rayon::ThreadPool, mib: usize, folder: &Path, repeat: usize) -> O
     Ok(())
 }
 
+struct Arguments {
+    mib: usize,
+    chunks_kib: Vec<usize>,
+    repeat: usize,
+    folder: Option<PathBuf>,
+    only: Option<String>,
+    file: Option<PathBuf>,
+}
+
 fn main() -> Outcome<()> {
-    let (mut mib, mut chunks_kib, mut folder, mut repeat) = (64, vec![512], None::<PathBuf>, 5);
+    let mut own = Arguments { mib: 64, chunks_kib: vec![512], repeat: 5, folder: None, only: None, file: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
-            "--mib" => mib = value()?.parse()?,
-            "--repeat" => repeat = value()?.parse()?,
+            "--mib" => own.mib = value()?.parse()?,
+            "--repeat" => own.repeat = value()?.parse()?,
             "--chunk-kib" => {
-                chunks_kib = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?;
+                own.chunks_kib = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?;
             }
-            "--dir" => folder = Some(value()?.into()),
+            "--dir" => own.folder = Some(value()?.into()),
+            "--only" => own.only = Some(value()?),
+            "--file" => own.file = Some(value()?.into()),
             // What cargo adds.
             "--bench" => {}
             _ => return Err(format!("unknown argument {argument}").into()),
         }
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    codec(&pool, mib, &chunks_kib, repeat)?;
-    if let Some(folder) = folder {
-        disk(&pool, mib, &folder, repeat)?;
+    codec(&pool, &own)?;
+    if let Some(folder) = &own.folder {
+        disk(&pool, own.mib, folder, own.repeat)?;
     }
     Ok(())
 }

@@ -222,7 +222,7 @@ settings! {
         "threads per rank that copy and encode; `auto`: the processors of the node shared among its ranks";
     compression: Compression = "auto", "PITON_COMPRESSION", Form::Compression,
         "how hard to compress: `auto` decides from the data, `raw` never does, a number is zstd's level";
-    chunk: u64 = "1MiB", "PITON_CHUNK",
+    chunk: u64 = "512KiB", "PITON_CHUNK",
         Form::Size { least: 64 << 10, most: 16 << 20, zero: None, power_of_two: true },
         "size of the pieces that are compressed and checked alone";
     staging_max: u64 = "auto", "PITON_STAGING_MAX",

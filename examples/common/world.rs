@@ -302,15 +302,13 @@ mod threads {
                     receiver.push(leave);
                 }
             }
-            let worlds: Vec<World> = to
-                .into_iter()
-                .zip(from)
-                .enumerate()
-                .map(|(rank, (to, from))| World { rank, size, links: Links::Channels(Channels { to, from }) })
-                .collect();
             let body = &body;
             std::thread::scope(|scope| {
-                let ranks: Vec<_> = worlds.into_iter().map(|world| scope.spawn(move || body(&world))).collect();
+                let links = to.into_iter().zip(from).map(|(to, from)| Channels { to, from });
+                // Each world is made where it is used: with MPI, worlds stay on their threads.
+                let run =
+                    |(rank, links)| scope.spawn(move || body(&World { rank, size, links: Links::Channels(links) }));
+                let ranks: Vec<_> = links.enumerate().map(run).collect();
                 ranks.into_iter().map(|rank| rank.join().expect("a rank panicked")).collect()
             })
         }

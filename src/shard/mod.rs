@@ -15,6 +15,7 @@
 //!
 //! `SHARD.md` beside this file specifies the format byte by byte.
 
+mod checksum;
 mod codec;
 mod filter;
 mod layout;

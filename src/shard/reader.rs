@@ -5,6 +5,7 @@
 //! bytes; memory for the index is bounded by the file's length, and for chunks by a few of them for each thread; only
 //! `pread` is used, because a truncated file under a memory map kills the process.
 
+use super::checksum::checksum;
 use super::codec::{Codec, DecodeError, Decoder, grow};
 use super::layout::{self, ChunkRecord, FOOTER_BYTES, FORMAT_VERSION, Fault, Footer, HEADER_BYTES, Header};
 use super::layout::{INDEX_HEAD_BYTES, IndexHead, LARGEST_HEADER_BYTES, RECORD_BYTES};
@@ -380,7 +381,7 @@ impl ShardReader {
         let altered = |what: &str| Err(ChunkFault::Broken(format!("its {what} bytes do not match their checksum")));
         if record.codec == Codec::Raw {
             self.file.read_at(record.place, raw).map_err(unread)?;
-            let checksum = xxh3_64(raw);
+            let checksum = checksum(raw);
             if checksum != record.stored_checksum {
                 return altered("stored");
             }
@@ -391,11 +392,11 @@ impl ShardReader {
         grow(&mut stored, len);
         let result = (|| {
             self.file.read_at(record.place, &mut stored[..len]).map_err(unread)?;
-            if xxh3_64(&stored[..len]) != record.stored_checksum {
+            if checksum(&stored[..len]) != record.stored_checksum {
                 return altered("stored");
             }
             decoder.decode(record.codec, &stored[..len], raw)?;
-            if xxh3_64(raw) == record.raw_checksum { Ok(()) } else { altered("raw") }
+            if checksum(raw) == record.raw_checksum { Ok(()) } else { altered("raw") }
         })();
         decoder.stored = stored;
         result

@@ -15,6 +15,7 @@ use super::shelf::Shelf;
 use super::{Codec, Grain, ShardError, ShardIdentity};
 use crate::medium::{DIRECT_ALIGNMENT, Medium, MediumWrite};
 use crate::state::Outline;
+use memmap2::{MmapMut, MmapOptions};
 use rayon::ThreadPool;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -104,27 +105,50 @@ pub struct ShardSummary {
     pub codecs: CodecCounts,
 }
 
-/// Memory that the page cache may be bypassed from.
-struct Buffer {
-    memory: Vec<u8>,
-    start: usize,
+/// Memory that the page cache may be bypassed from: of huge pages where the system has them, since a device takes a few
+/// large pieces in less time than a thousand small ones.
+enum Buffer {
+    Mapped(MmapMut),
+    /// Where nothing could be mapped: the memory, and where in it the buffer starts.
+    Allocated(Vec<u8>, usize),
+    None,
 }
 
 impl Default for Buffer {
     fn default() -> Self {
-        let memory = vec![0; BUFFER_BYTES + DIRECT_ALIGNMENT];
-        let start = memory.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
-        Self { memory, start }
+        match MmapOptions::new().len(BUFFER_BYTES).map_anon() {
+            Ok(map) => {
+                #[cfg(target_os = "linux")]
+                {
+                    // Only a wish.
+                    let _ = map.advise(memmap2::Advice::HugePage);
+                }
+                Self::Mapped(map)
+            }
+            Err(_) => {
+                let memory = vec![0; BUFFER_BYTES + DIRECT_ALIGNMENT];
+                let start = memory.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
+                Self::Allocated(memory, start)
+            }
+        }
     }
 }
 
 impl Buffer {
     fn bytes(&self) -> &[u8] {
-        &self.memory[self.start..self.start + BUFFER_BYTES]
+        match self {
+            Self::Mapped(map) => map,
+            Self::Allocated(memory, start) => &memory[*start..*start + BUFFER_BYTES],
+            Self::None => &[],
+        }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + BUFFER_BYTES]
+        match self {
+            Self::Mapped(map) => map,
+            Self::Allocated(memory, start) => &mut memory[*start..*start + BUFFER_BYTES],
+            Self::None => &mut [],
+        }
     }
 }
 
@@ -280,7 +304,7 @@ impl Drop for Output {
         for buffer in self.empty.try_iter() {
             SPARE_BUFFERS.put(buffer);
         }
-        SPARE_BUFFERS.put(std::mem::replace(&mut self.current, Buffer { memory: Vec::new(), start: 0 }));
+        SPARE_BUFFERS.put(std::mem::replace(&mut self.current, Buffer::None));
     }
 }
 

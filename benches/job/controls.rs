@@ -1,0 +1,294 @@
+//! What the machine does at best: the same work without Piton, or one part of Piton's alone.
+
+use super::Outcome;
+use super::common::World;
+use super::grown::Grown;
+use memmap2::{MmapMut, MmapOptions};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use piton::ids::{CheckpointId, Epoch};
+use piton::medium::{Entry, Medium, MediumRead, MediumWrite, Stat};
+use piton::shard::{Compression, EncodeOptions, Grain, Piece, ShardIdentity, ShardReader, ShardWriter};
+use piton::state::{FieldClass, FieldOutline, Outline};
+use rayon::prelude::*;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How much is copied, written or read by one call.
+const PIECE: usize = 4 << 20;
+const PAGE: usize = 4096;
+
+/// How the controls write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writing {
+    Buffered,
+    Direct,
+}
+
+/// One rank's memory and threads for the controls.
+pub struct Controls {
+    pool: rayon::ThreadPool,
+    /// Where the state is copied to: mapped and touched like the arena of a checkpointer.
+    copy: MmapMut,
+    copied: usize,
+    /// A whole shard.
+    shard: Arc<MmapMut>,
+    shard_len: usize,
+    /// Where fields are decoded to.
+    decoded: Vec<Vec<u8>>,
+    /// The file that is written and read.
+    raw: PathBuf,
+    compression: Compression,
+}
+
+/// Memory of huge pages where the system has them, all of it touched.
+fn map(bytes: usize) -> io::Result<MmapMut> {
+    let mut map = MmapOptions::new().len(bytes.max(1).next_multiple_of(PAGE)).map_anon()?;
+    // Only a wish.
+    let _ = map.advise(memmap2::Advice::HugePage);
+    map.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+    Ok(map)
+}
+
+impl Controls {
+    pub fn new(state: &Grown, threads: usize, raw: PathBuf, compression: Compression) -> Outcome<Self> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let copied = usize::try_from(state.bytes())?;
+        Ok(Self {
+            pool,
+            copy: map(copied)?,
+            copied,
+            shard: Arc::new(map(0)?),
+            shard_len: 0,
+            decoded: state.fields().map(|(_, field)| vec![1; size_of_val(field)]).collect(),
+            raw,
+            compression,
+        })
+    }
+
+    /// Copies the state with the threads that a checkpointer has.
+    pub fn copy(&mut self, state: &Grown) -> Outcome<()> {
+        let mut rest = &mut self.copy[..];
+        let mut pieces = Vec::new();
+        for (_, field) in state.fields() {
+            let bytes: &[u8] = bytemuck::cast_slice(field);
+            let (own, others) = rest.split_at_mut(bytes.len());
+            rest = others;
+            pieces.extend(own.chunks_mut(PIECE).zip(bytes.chunks(PIECE)));
+        }
+        if self.pool.current_num_threads() > 1 {
+            self.pool.install(|| pieces.into_par_iter().for_each(|(to, from)| to.copy_from_slice(from)));
+        } else {
+            pieces.into_iter().for_each(|(to, from)| to.copy_from_slice(from));
+        }
+        Ok(())
+    }
+
+    /// Takes over a shard of a checkpoint, which is in the page cache afterwards.
+    pub fn take_shard(&mut self, path: &Path) -> Outcome<()> {
+        let file = File::open(path)?;
+        self.shard_len = usize::try_from(file.metadata()?.len())?;
+        // Nobody else has it while nothing is decoded.
+        let map = match Arc::get_mut(&mut self.shard) {
+            Some(kept) if kept.len() >= self.shard_len => kept,
+            _ => {
+                self.shard = Arc::new(map(self.shard_len)?);
+                Arc::get_mut(&mut self.shard).ok_or("the shard is in use")?
+            }
+        };
+        Ok(file.read_exact_at(&mut map[..self.shard_len], 0)?)
+    }
+
+    pub fn raw_bytes(&self) -> usize {
+        self.copied
+    }
+
+    pub fn stored_bytes(&self) -> usize {
+        self.shard_len
+    }
+
+    /// Writes and syncs the first `bytes` of the state, or of the shard where it is as long, to a new file.
+    pub fn write(&self, how: Writing, bytes: usize) -> Outcome<()> {
+        let from = if bytes == self.shard_len { &self.shard[..] } else { &self.copy[..] };
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        if how == Writing::Direct {
+            options.custom_flags(nix::libc::O_DIRECT);
+        }
+        let file = options.open(&self.raw)?;
+        // Whole pages, past whose end the map reaches; what is too much is less than one.
+        for (number, piece) in from[..bytes.next_multiple_of(PAGE)].chunks(PIECE).enumerate() {
+            file.write_all_at(piece, (number * PIECE) as u64)?;
+        }
+        Ok(file.sync_all()?)
+    }
+
+    pub fn read_raw(&mut self) -> Outcome<()> {
+        let file = File::open(&self.raw)?;
+        for (number, piece) in self.copy[..self.copied].chunks_mut(PIECE).enumerate() {
+            file.read_exact_at(piece, (number * PIECE) as u64)?;
+        }
+        Ok(())
+    }
+
+    pub fn forget_raw(&self, world: &World) -> Outcome<()> {
+        forget(&self.raw, world)
+    }
+
+    pub fn remove_raw(&self) -> Outcome<()> {
+        Ok(std::fs::remove_file(&self.raw)?)
+    }
+
+    /// Encodes the state as a checkpoint would be, and throws the result away.
+    pub fn encode(&self, state: &Grown) -> Outcome<()> {
+        let outline = Outline { fields: state.fields().map(|(name, field)| outline_of(name, field)).collect() };
+        let grains = vec![Grain { stride: 8, lane: 8 }; outline.fields.len()];
+        let identity = ShardIdentity {
+            job: "encode".into(),
+            epoch: Epoch(1),
+            id: CheckpointId(1),
+            tick: 1,
+            step: 1,
+            rank: 0,
+            world: 1,
+        };
+        let options = EncodeOptions { compression: self.compression, ..EncodeOptions::default() };
+        let mut writer = ShardWriter::create(&Nowhere, Path::new("shard"), &identity, &outline, &grains, &options)?;
+        let pieces: Vec<Piece<'_>> = state
+            .fields()
+            .enumerate()
+            .map(|(field, (_, values))| Piece { field, offset: 0, bytes: bytemuck::cast_slice(values) })
+            .collect();
+        writer.write(&self.pool, &pieces)?;
+        writer.finish()?;
+        Ok(())
+    }
+
+    /// Decodes the shard from memory.
+    pub fn decode(&mut self, state: &Grown) -> Outcome<()> {
+        let medium = InMemory { shard: Arc::clone(&self.shard), len: self.shard_len };
+        let reader = ShardReader::open(&medium, Path::new("shard"))?;
+        if reader.outline().fields.len() < state.fields().len() {
+            return Err("the shard has too few fields".into());
+        }
+        let mut targets: Vec<(usize, &mut [u8])> = self.decoded.iter_mut().map(Vec::as_mut_slice).enumerate().collect();
+        Ok(reader.read(&self.pool, &mut targets)?)
+    }
+}
+
+fn outline_of(name: &str, field: &[f64]) -> FieldOutline {
+    FieldOutline {
+        name: name.into(),
+        class: FieldClass::Array,
+        kind: "f64".into(),
+        element_bytes: 8,
+        shape: vec![field.len() as u64],
+        resizable: true,
+        bytes: size_of_val(field) as u64,
+        block: None,
+    }
+}
+
+/// Takes a file out of the page cache; and all others, where the system lets us. Collective.
+pub fn forget(path: &Path, world: &World) -> Outcome<()> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+    world.max(&mut [0.0]);
+    if world.rank() == 0 {
+        // Only root may.
+        let _ = std::fs::write("/proc/sys/vm/drop_caches", "3");
+    }
+    world.max(&mut [0.0]);
+    Ok(())
+}
+
+/// A medium whose only file is a shard in memory.
+#[derive(Debug, Clone)]
+struct InMemory {
+    shard: Arc<MmapMut>,
+    len: usize,
+}
+
+impl MediumRead for InMemory {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let part = self.shard[..self.len].get(offset as usize..).and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.len as u64)
+    }
+}
+
+/// A medium that throws away what is written.
+#[derive(Debug)]
+struct Nowhere;
+
+impl MediumWrite for Nowhere {
+    fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+macro_rules! medium {
+    ($name:ty, $create:expr, $open:expr) => {
+        impl Medium for $name {
+            fn create(&self, _: &Path) -> io::Result<Box<dyn MediumWrite>> {
+                $create
+            }
+            fn open(&self, _: &Path) -> io::Result<Box<dyn MediumRead>> {
+                let open: fn(&Self) -> io::Result<Box<dyn MediumRead>> = $open;
+                open(self)
+            }
+            fn create_dir(&self, _: &Path) -> io::Result<bool> {
+                unsupported()
+            }
+            fn append(&self, _: &Path) -> io::Result<(Box<dyn MediumWrite>, u64)> {
+                unsupported()
+            }
+            fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+                unsupported()
+            }
+            fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+                unsupported()
+            }
+            fn remove_file(&self, _: &Path) -> io::Result<()> {
+                unsupported()
+            }
+            fn remove_dir(&self, _: &Path) -> io::Result<()> {
+                unsupported()
+            }
+            fn sync_dir(&self, _: &Path) -> io::Result<()> {
+                unsupported()
+            }
+            fn list(&self, _: &Path) -> io::Result<Vec<Entry>> {
+                unsupported()
+            }
+            fn stat(&self, _: &Path) -> io::Result<Stat> {
+                unsupported()
+            }
+            fn room(&self, _: &Path) -> io::Result<Option<u64>> {
+                unsupported()
+            }
+        }
+    };
+}
+
+medium!(Nowhere, Ok(Box::new(Nowhere)), |_| unsupported());
+medium!(InMemory, unsupported(), |memory| Ok(Box::new(memory.clone())));

@@ -1,0 +1,170 @@
+//! Medians of what was measured, and how they are printed.
+
+use super::Outcome;
+use super::common::World;
+use serde_json::{Map, Value, json};
+
+/// What was measured under which name, in the order of first mention.
+#[derive(Debug, Default)]
+pub struct Report {
+    series: Vec<(&'static str, Vec<f64>)>,
+    memory: Option<[f64; 3]>,
+}
+
+/// One rank's memory in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    pub state: u64,
+    /// Resident before the checkpointer was opened.
+    pub before: u64,
+    /// The most that was resident until it was closed again.
+    pub peak: u64,
+}
+
+/// What the report is about.
+pub struct About {
+    pub ranks: usize,
+    pub mib: usize,
+    pub data: &'static str,
+    pub threads: usize,
+    pub runs: usize,
+    pub mpi: &'static str,
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]),
+    }
+}
+
+impl Report {
+    pub fn add(&mut self, name: &'static str, value: f64) {
+        match self.series.iter_mut().find(|(own, _)| *own == name) {
+            Some((_, values)) => values.push(value),
+            None => self.series.push((name, vec![value])),
+        }
+    }
+
+    /// Only what comes from now on counts.
+    pub fn forget_rounds(&mut self) {
+        self.series.clear();
+    }
+
+    /// Keeps the largest of all ranks. Collective.
+    pub fn note_memory(&mut self, world: &World, memory: Memory) {
+        let mut most = [memory.state, memory.before, memory.peak].map(|bytes| bytes as f64 / f64::from(1 << 20));
+        world.max(&mut most);
+        self.memory = Some(most);
+    }
+
+    fn of(&self, name: &str) -> &[f64] {
+        self.series.iter().find(|(own, _)| *own == name).map_or(&[], |(_, values)| values)
+    }
+
+    fn better<'a>(&self, names: [&'a str; 2]) -> &'a str {
+        if median(self.of(names[0])) <= median(self.of(names[1])) { names[0] } else { names[1] }
+    }
+
+    /// What the targets are about: a name, its value, and the most that it should be.
+    fn ratios(&self) -> [(&'static str, f64, f64); 3] {
+        let of = |name| median(self.of(name));
+        let stored = of(self.better(["stored_buffered_ms", "stored_direct_ms"]));
+        [
+            ("blocked / memcpy", of("blocked_ms") / of("memcpy_ms"), 1.25),
+            ("commit / slower of stored write and encode", of("commit_ms") / stored.max(of("encode_ms")), 1.15),
+            ("warm restore / decode", of("restore_warm_ms") / of("decode_ms"), 1.5),
+        ]
+    }
+
+    pub fn print(&self, about: &About, as_json: bool) {
+        if as_json { println!("{}", self.json(about)) } else { self.table(about) }
+    }
+
+    fn json(&self, about: &About) -> Value {
+        let mut all = Map::new();
+        let About { ranks, mib, data, threads, runs, mpi } = about;
+        all.insert(
+            "job".into(),
+            json!({ "ranks": ranks, "mib": mib, "data": data, "threads": threads, "runs": runs, "mpi": mpi }),
+        );
+        let entry = |values: &[f64]| {
+            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+            json!({ "median": rounded(median(values)), "min": rounded(least), "n": values.len() })
+        };
+        for (name, values) in &self.series {
+            all.insert((*name).into(), entry(values));
+        }
+        for (name, from) in [
+            ("raw_write_fsync_ms", ["raw_buffered_ms", "raw_direct_ms"]),
+            ("stored_write_fsync_ms", ["stored_buffered_ms", "stored_direct_ms"]),
+        ] {
+            let better = self.better(from);
+            let mut value = entry(self.of(better));
+            value["how"] = if better == from[0] { "buffered".into() } else { "direct".into() };
+            all.insert(name.into(), value);
+        }
+        for (name, ratio, target) in self.ratios() {
+            all.insert(name.into(), json!({ "value": rounded(ratio), "target": target }));
+        }
+        if let Some([state, before, peak]) = self.memory {
+            let memory =
+                [("state", state), ("before", before), ("peak", peak)].map(|(k, v)| (k.to_owned(), rounded(v)));
+            all.insert("memory_mib".into(), Value::Object(memory.into_iter().collect()));
+        }
+        Value::Object(all)
+    }
+
+    fn table(&self, about: &About) {
+        let About { ranks, mib, data, threads, runs, mpi } = about;
+        println!("{ranks} ranks ({mpi}), {mib} MiB each of {data}, {threads} threads a rank, {runs} runs\n");
+        println!("{:<20} {:>12} {:>12}", "", "median", "min");
+        for (name, values) in &self.series {
+            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+            println!("{name:<20} {:>12.2} {least:>12.2}", median(values));
+        }
+        println!();
+        for (name, ratio, target) in self.ratios() {
+            println!("{name:<44} {ratio:>6.2}  (at most {target})");
+        }
+        if let Some([state, before, peak]) = self.memory {
+            println!("resident: {before:.0} MiB before, {peak:.0} at most, with a state of {state:.0}");
+        }
+    }
+}
+
+fn rounded(value: f64) -> Value {
+    json!((value * 1000.0).round() / 1000.0)
+}
+
+/// A figure of `/proc/self/status` in bytes.
+fn status(key: &str) -> Outcome<u64> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).ok_or_else(|| format!("no {key} in the status"))?;
+    let number = line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>()?;
+    Ok(number * 1024)
+}
+
+/// What is resident now.
+pub fn resident() -> Outcome<u64> {
+    status("VmRSS")
+}
+
+/// The most that was resident since [`forget_peak`].
+pub fn peak() -> Outcome<u64> {
+    status("VmHWM")
+}
+
+/// Lets the peak begin anew.
+pub fn forget_peak() -> Outcome<()> {
+    Ok(std::fs::write("/proc/self/clear_refs", "5")?)
+}
+
+/// Whether a thread of this process has that name.
+pub fn has_thread(name: &str) -> bool {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return false };
+    tasks.flatten().any(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|own| own.trim() == name))
+}
