@@ -17,7 +17,7 @@ use std::process::Command;
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 use support::{
-    Call, Faults, Faulty, JOB, Walk, builder, checkpoint, copy_folder, fast_folder, journal, long, skip, world,
+    Call, Faults, Faulty, JOB, Walk, builder, checkpoint, copy_folder, fast_folder, journal, leave, long, skip, world,
 };
 
 const RANKS: usize = 2;
@@ -308,6 +308,29 @@ fn a_folder_removed_while_a_shard_is_written() {
     let trouble = Trouble { begin: &begin, end: &|| {}, words: &["No such file"], readable: true };
     survive(folder.path(), [None, Some(Faulty::medium(&faults))], &trouble);
     assert_eq!(faults.hits(), 1);
+}
+
+/// A job that was taken over from meets this: the newer attempt retires what the older one is writing.
+#[test]
+fn a_shard_removed_after_it_was_written() {
+    let folder = fast_folder();
+    let faults = Faults::default();
+    let begin = || {
+        let doomed = checkpoint(folder.path(), 1, 2).join("rank-00000.shard");
+        let action = move || {
+            let until = Instant::now() + Duration::from_secs(20);
+            while fs::remove_file(&doomed).is_err() {
+                assert!(Instant::now() < until, "{} never came", doomed.display());
+                std::thread::yield_now();
+            }
+        };
+        faults.before(|call, path| call == Call::Rename && is_shard(path), action);
+    };
+    let trouble = Trouble { begin: &begin, end: &|| {}, words: &["removed while it was written"], readable: true };
+    let started = Instant::now();
+    survive(folder.path(), [None, Some(Faulty::medium(&faults))], &trouble);
+    assert_eq!(faults.hits(), 1);
+    assert!(started.elapsed() < Duration::from_secs(60), "waited for a shard that never comes back");
 }
 
 #[test]
@@ -737,7 +760,7 @@ fn waiting_for_a_rank_that_hangs_ends_in_time() {
 fn a_job_ends_although_its_file_system_hangs() {
     let name = "a_job_ends_although_its_file_system_hangs";
     if !long() {
-        return skip(name, "waits for half a minute; PITON_TEST_LONG=1 runs it");
+        return leave(name, "waits for half a minute");
     }
     let folder = fast_folder();
     let faults = Faults::default();

@@ -6,7 +6,7 @@ use piton::comm::Solo;
 use piton::{Settled, State};
 use std::path::Path;
 use std::process::Command;
-use support::{Random, builder, long, skip};
+use support::{Random, builder, leave, long, skip};
 
 const CHILD: &str = "PITON_TEST_MEMORY";
 const MIB: u64 = 1 << 20;
@@ -104,7 +104,7 @@ fn a_state_and_a_tenth_of_a_copy() {
 fn a_large_state_and_its_copy() {
     let name = "a_large_state_and_its_copy";
     if !long() {
-        return skip(name, "takes minutes and 8 GiB of memory; PITON_TEST_LONG=1 runs it");
+        return leave(name, "takes minutes and 8 GiB of memory");
     }
     measure(name, 4096 * MIB, None, 2 * 4096 * MIB + 64 * MIB);
 }
@@ -113,7 +113,7 @@ fn a_large_state_and_its_copy() {
 fn a_large_state_and_a_tenth_of_a_copy() {
     let name = "a_large_state_and_a_tenth_of_a_copy";
     if !long() {
-        return skip(name, "takes minutes and 5 GiB of memory; PITON_TEST_LONG=1 runs it");
+        return leave(name, "takes minutes and 5 GiB of memory");
     }
     let state = 4096 * MIB;
     measure(name, state, Some(state / 10), state + state / 10 + 64 * MIB);

@@ -530,6 +530,10 @@ impl Steward {
         }
         let missing = match self.job.shards_present(order.name) {
             Ok(ranks) if ranks.len() == order.world as usize && !waits_for_own => None,
+            // Written and gone again: nobody will ever find all of them.
+            Ok(ranks) if !waits_for_own && !ranks.contains(&self.options.rank) => {
+                return Some(Fate::Dropped("its folder was removed while it was written".into()));
+            }
             Ok(ranks) => Some(format!("{} of {} shards were written in time", ranks.len(), order.world)),
             Err(error) => Some(error.to_string()),
         };

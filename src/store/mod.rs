@@ -729,7 +729,11 @@ impl JobFolder {
                 result => result.explain("remove", &path)?,
             }
         }
-        self.medium.remove_dir(&folder).explain("remove the folder", &folder)
+        match self.medium.remove_dir(&folder) {
+            // Somebody else was at it as well.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.explain("remove the folder", &folder),
+        }
     }
 }
 

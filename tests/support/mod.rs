@@ -117,6 +117,11 @@ pub fn skip(name: &str, reason: &str) {
     }
 }
 
+/// Says that the test `name` is left to `make prove`. Not a skip: nothing is missing on this machine.
+pub fn leave(name: &str, reason: &str) {
+    println!("LEFT TO `make prove`: {name}: {reason}; PITON_TEST_LONG=1 runs it");
+}
+
 /// Whether tests that take minutes or gigabytes are wanted.
 pub fn long() -> bool {
     std::env::var_os("PITON_TEST_LONG").is_some_and(|value| value == "1")
