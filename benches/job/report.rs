@@ -74,9 +74,9 @@ impl Report {
         let of = |name| median(self.of(name));
         let stored = of(self.better(["stored_buffered_ms", "stored_direct_ms"]));
         [
-            ("blocked / memcpy", of("blocked_ms") / of("memcpy_ms"), 1.25),
-            ("commit / slower of stored write and encode", of("commit_ms") / stored.max(of("encode_ms")), 1.15),
-            ("warm restore / decode", of("restore_warm_ms") / of("decode_ms"), 1.5),
+            ("blocked_over_memcpy", of("blocked_ms") / of("memcpy_ms"), 1.25),
+            ("commit_over_stored_write_or_encode", of("commit_ms") / stored.max(of("encode_ms")), 1.15),
+            ("restore_warm_over_decode", of("restore_warm_ms") / of("decode_ms"), 1.5),
         ]
     }
 
@@ -128,7 +128,7 @@ impl Report {
         }
         println!();
         for (name, ratio, target) in self.ratios() {
-            println!("{name:<44} {ratio:>6.2}  (at most {target})");
+            println!("{name:<36} {ratio:>6.2}  (at most {target})");
         }
         if let Some([state, before, peak]) = self.memory {
             println!("resident: {before:.0} MiB before, {peak:.0} at most, with a state of {state:.0}");

@@ -3,8 +3,8 @@
 //! Comes in: bytes. Goes out: the same number that `xxhash_rust::xxh3::xxh3_64` gives, which is compiled for what every
 //! x86-64 has. What must hold: the two never differ; tests compare them over lengths and contents.
 //!
-//! Measured on chunks in the second-level cache (GB/s): any x86-64 13 · AVX2 22 · AVX-512 28. Every chunk is hashed twice on its
-//! way to the file and twice on its way back.
+//! Every chunk is hashed twice on its way to the file and twice on its way back. Measured on random bytes, which are only hashed
+//! and copied: 2.9 GB/s of one core with what every x86-64 has, 4.4 with AVX-512.
 
 use xxhash_rust::xxh3::xxh3_64;
 
