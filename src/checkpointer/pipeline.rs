@@ -63,6 +63,8 @@ pub(super) enum Fate {
 struct State {
     task: Option<Box<Task>>,
     writing: bool,
+    /// The newest checkpoint that this rank's part of is durable.
+    durable: Option<CheckpointId>,
     failed: Option<(CheckpointId, String)>,
     arena: Option<Arena>,
     /// What the last shard took, for the check of room before the next.
@@ -325,6 +327,7 @@ impl Writer {
             let event = match result {
                 Ok(summary) => {
                     state.last_stored = Some(summary.bytes);
+                    state.durable = Some(id);
                     let seconds = started.elapsed().as_secs_f64();
                     Event::ShardDurable { id, bytes: summary.bytes, raw_bytes: summary.raw_bytes, seconds }
                 }
@@ -522,7 +525,7 @@ impl Steward {
                     return Some(Fate::Dropped(why.clone()));
                 }
             }
-            state.writing
+            state.durable != Some(id)
         };
         let late = Instant::now() >= order.deadline;
         if waits_for_own && !late {
