@@ -457,6 +457,9 @@ const LOOK_LEAST: Duration = Duration::from_micros(500);
 const LOOK_MOST: Duration = Duration::from_millis(50);
 const LOOK_SHARE: u32 = 64;
 
+/// Why an attempt with a newer one beside it commits nothing.
+const TAKEN_OVER: &str = "a newer attempt of this job has taken over; this one should be stopped";
+
 impl Steward {
     fn run(mut self) {
         let mut of = None;
@@ -537,6 +540,8 @@ impl Steward {
             Ok(ranks) if !waits_for_own && !ranks.contains(&self.options.rank) => {
                 return Some(Fate::Dropped("its folder was removed while it was written".into()));
             }
+            // A newer attempt may have retired the others' shards: they would be waited for in vain.
+            Ok(_) if !waits_for_own && self.is_taken_over(order) => return Some(Fate::Dropped(TAKEN_OVER.into())),
             Ok(ranks) => Some(format!("{} of {} shards were written in time", ranks.len(), order.world)),
             Err(error) => Some(error.to_string()),
         };
@@ -552,11 +557,15 @@ impl Steward {
 
     fn commit(&self, order: &CommitOrder) -> Result<Manifest, String> {
         // Not for safety, which rests on the order of epochs: a job that was taken over from should not fill the store.
-        let newest = self.job.newest_claim().map_err(|error| error.to_string())?;
-        if let Some(newer) = newest.filter(|newest| *newest > order.name.epoch) {
-            return Err(format!("attempt {newer} of this job has taken over; this one should be stopped"));
+        if self.is_taken_over(order) {
+            return Err(TAKEN_OVER.into());
         }
         self.write_manifest(order).map_err(|error| error.to_string())
+    }
+
+    /// Whether a newer attempt of the job is known to have a claim.
+    fn is_taken_over(&self, order: &CommitOrder) -> bool {
+        self.job.newest_claim().is_ok_and(|newest| newest.is_some_and(|newest| newest > order.name.epoch))
     }
 
     fn write_manifest(&self, order: &CommitOrder) -> Result<Manifest, StoreError> {
