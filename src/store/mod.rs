@@ -413,15 +413,20 @@ impl JobFolder {
     /// # Errors
     /// [`StoreError::Io`] where they can't be listed.
     pub fn claims(&self) -> Result<Vec<FoundClaim>, StoreError> {
+        Ok(self.claimed_epochs()?.into_iter().map(|epoch| (epoch, self.read_claim(epoch))).collect())
+    }
+
+    /// The epochs that have a claim, whether that can be read or not, oldest first.
+    fn claimed_epochs(&self) -> Result<Vec<Epoch>, StoreError> {
         let folder = self.claims_folder();
         let entries = match self.medium.list(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             result => result.explain("list", &folder)?,
         };
-        let epochs = entries.iter().filter_map(|entry| Epoch::from_folder(entry.name.strip_suffix(".json")?));
-        let mut claims: Vec<_> = epochs.map(|epoch| (epoch, self.read_claim(epoch))).collect();
-        claims.sort_by_key(|(epoch, _)| *epoch);
-        Ok(claims)
+        let named = entries.iter().filter_map(|entry| Epoch::from_folder(entry.name.strip_suffix(".json")?));
+        let mut epochs: Vec<_> = named.collect();
+        epochs.sort();
+        Ok(epochs)
     }
 
     fn read_claim(&self, epoch: Epoch) -> Result<Claim, StoreError> {
@@ -445,8 +450,7 @@ impl JobFolder {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn newest_epoch(&self) -> Result<Option<Epoch>, StoreError> {
-        let claimed = self.claims()?.last().map(|(epoch, _)| *epoch);
-        Ok(claimed.max(self.epoch_folders()?.last().copied()))
+        Ok(self.newest_claim()?.max(self.epoch_folders()?.last().copied()))
     }
 
     /// Takes the next epoch. `claim` is asked for the record that goes with a number.
@@ -501,9 +505,7 @@ impl JobFolder {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn newest_claim(&self) -> Result<Option<Epoch>, StoreError> {
-        let folder = self.claims_folder();
-        let entries = self.medium.list(&folder).explain("list", &folder)?;
-        Ok(entries.iter().filter_map(|entry| Epoch::from_folder(entry.name.strip_suffix(".json")?)).max())
+        Ok(self.claimed_epochs()?.last().copied())
     }
 
     // ---- manifests ----
