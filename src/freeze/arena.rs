@@ -5,10 +5,12 @@
 
 use memmap2::{MmapMut, MmapOptions};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// How much is faulted in at a time, so that a thread that is no longer wanted ends soon.
-const FAULT_PIECE: usize = 64 << 20;
+const FAULT_PIECE: usize = 16 << 20;
 
 /// Anonymous memory of our own.
 #[derive(Debug)]
@@ -35,24 +37,25 @@ impl Arena {
         Ok(Self { map: Some(map) })
     }
 
-    /// Touches all pages.
-    fn fault_in(&mut self) {
-        let Some(map) = &mut self.map else { return };
-        #[cfg(target_os = "linux")]
-        {
-            let length = map.len();
-            let populated = (0..length).step_by(FAULT_PIECE).all(|at| {
-                let piece = FAULT_PIECE.min(length - at);
-                map.advise_range(memmap2::Advice::PopulateWrite, at, piece).is_ok()
-            });
-            if populated {
-                return;
+    /// Touches all pages, unless it is `unwanted` meanwhile: `false`.
+    fn fault_in(&mut self, unwanted: &AtomicBool) -> bool {
+        let Some(map) = &mut self.map else { return true };
+        let length = map.len();
+        for at in (0..length).step_by(FAULT_PIECE) {
+            if unwanted.load(Ordering::Relaxed) {
+                return false;
+            }
+            let piece = FAULT_PIECE.min(length - at);
+            #[cfg(target_os = "linux")]
+            if map.advise_range(memmap2::Advice::PopulateWrite, at, piece).is_ok() {
+                continue;
+            }
+            // A kernel before 5.14, or another system.
+            for page in map[at..at + piece].chunks_mut(4096) {
+                page[0] = 0;
             }
         }
-        // A kernel before 5.14, or another system.
-        for page in map.chunks_mut(FAULT_PIECE).flat_map(|piece| piece.chunks_mut(4096)) {
-            page[0] = 0;
-        }
+        true
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -69,6 +72,15 @@ impl Arena {
 pub(crate) struct Staging {
     ready: Option<Arena>,
     growing: Option<JoinHandle<io::Result<Arena>>>,
+    /// Tells the thread that its arena will not be taken.
+    unwanted: Arc<AtomicBool>,
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Not waited for: nobody needs what it does, and it ends soon.
+        self.unwanted.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Staging {
@@ -79,9 +91,10 @@ impl Staging {
         }
         // Before the new one is mapped: never two at a time.
         self.ready = None;
+        let unwanted = Arc::clone(&self.unwanted);
         let grow = move || {
             let mut arena = Arena::map(bytes)?;
-            arena.fault_in();
+            arena.fault_in(&unwanted);
             Ok(arena)
         };
         // Without a thread the memory is faulted in by the first copy.
@@ -116,6 +129,14 @@ impl Staging {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_nobody_wants_is_not_faulted_in() {
+        let mut arena = Arena::map(4 << 20).unwrap();
+        assert!(!arena.fault_in(&AtomicBool::new(true)));
+        assert!(arena.fault_in(&AtomicBool::new(false)));
+        assert!(arena.bytes().iter().all(|byte| *byte == 0));
+    }
 
     #[test]
     fn the_arena_is_kept_and_grows() {
