@@ -198,7 +198,7 @@ fn write(
         }],
     };
     let mut writer = ShardWriter::create(medium, path, &identity, &outline, &[grain], options)?;
-    writer.write(pool, &[Piece { field: 0, offset: 0, bytes }])?;
+    writer.write(pool, &[Piece { field: 0, offset: 0, bytes, changed: None }])?;
     Ok(writer.finish()?)
 }
 

@@ -159,7 +159,7 @@ impl Controls {
         let pieces: Vec<Piece<'_>> = state
             .fields()
             .enumerate()
-            .map(|(field, (_, values))| Piece { field, offset: 0, bytes: bytemuck::cast_slice(values) })
+            .map(|(field, (_, values))| Piece { field, offset: 0, bytes: bytemuck::cast_slice(values), changed: None })
             .collect();
         writer.write(&self.pool, &pieces)?;
         writer.finish()?;

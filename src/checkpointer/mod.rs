@@ -481,7 +481,12 @@ impl Checkpointer {
         let streamed: Vec<Piece<'_>> = bytes
             .iter()
             .enumerate()
-            .map(|(field, bytes)| Piece { field, offset: 0, bytes: &bytes[..plan.streamed(field) as usize] })
+            .map(|(field, bytes)| Piece {
+                field,
+                offset: 0,
+                bytes: &bytes[..plan.streamed(field) as usize],
+                changed: None,
+            })
             .filter(|piece| !piece.bytes.is_empty())
             .collect();
         let begun = if streamed.is_empty() {

@@ -381,7 +381,7 @@ impl Writer {
         };
         let plan = work.frozen.plan();
         let pieces: Vec<Piece<'_>> = (0..work.outline.fields.len())
-            .map(|field| Piece { field, offset: plan.streamed(field), bytes: work.frozen.bytes(field) })
+            .map(|field| Piece { field, offset: plan.streamed(field), bytes: work.frozen.bytes(field), changed: None })
             .filter(|piece| !piece.bytes.is_empty())
             .collect();
         writer.write(&self.pool, &pieces).map_err(|error| error.to_string())?;

@@ -8,6 +8,8 @@
 //!   [`ShardReader::verify`] or [`ShardReader::read`]; nothing altered is ever handed out as a field's content. The
 //!   digest covers header, index and footer, and with the checksums in the index all of the file;
 //! - every byte of every field is in exactly one chunk;
+//! - a chunk that did not change since an earlier shard of the same rank and attempt is a reference to it, one that changed
+//!   in part a patch to it; a shard whose parents are not those that it was written against is refused;
 //! - a shard never stores more than the raw bytes would take (the index apart);
 //! - memory is bounded, however large the state is: a few chunks for each encoding thread, and the index;
 //! - a reader trusts nothing in the file: no panic, no overflow, no allocation that the file's length does not bound.
@@ -15,10 +17,12 @@
 //!
 //! `SHARD.md` beside this file specifies the format byte by byte.
 
+mod base;
 mod checksum;
 mod codec;
 mod filter;
 mod layout;
+mod patch;
 mod reader;
 mod shelf;
 mod writer;
@@ -26,10 +30,11 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use base::{Base, Parent};
 pub use codec::{Codec, Compression, Grain};
 pub use layout::{ChunkRecord, FORMAT_VERSION, LARGEST_CHUNK_BYTES, SMALLEST_CHUNK_BYTES};
 pub use reader::{BrokenChunk, ShardReader};
-pub use writer::{CodecCounts, DEFAULT_CHUNK_BYTES, EncodeOptions, Piece, ShardSummary, ShardWriter};
+pub use writer::{CodecCounts, DEFAULT_CHUNK_BYTES, Digests, EncodeOptions, Lineage, Piece, ShardSummary, ShardWriter};
 
 use crate::ids::{CheckpointId, Epoch};
 #[cfg(doc)]

@@ -2,15 +2,15 @@
 //!
 //! Comes in: a file that anybody may have altered. Goes out: the fields' bytes as they were written, or an error that
 //! says what is wrong and where. What must hold: what is handed out has passed the checksums of stored and of raw
-//! bytes; memory for the index is bounded by the file's length, and for chunks by a few of them for each thread; only
+//! bytes; parents are the very files that it was written against; memory for the index is bounded by the file's length, and for chunks by a few of them for each thread; only
 //! `pread` is used, because a truncated file under a memory map kills the process.
 
 use super::checksum::checksum;
 use super::codec::{Codec, DecodeError, Decoder, grow};
-use super::layout::{self, ChunkRecord, FOOTER_BYTES, FORMAT_VERSION, Fault, Footer, HEADER_BYTES, Header};
-use super::layout::{INDEX_HEAD_BYTES, IndexHead, LARGEST_HEADER_BYTES, RECORD_BYTES};
+use super::layout::{self, COMPLETE_VERSION, ChunkRecord, FOOTER_BYTES, FORMAT_VERSION, Fault, Footer, HEADER_BYTES};
+use super::layout::{Header, INDEX_HEAD_BYTES, IndexHead, LARGEST_HEADER_BYTES, PARENT_BYTES, RECORD_BYTES};
 use super::shelf::Shelf;
-use super::{ShardError, ShardIdentity};
+use super::{Parent, ShardError, ShardIdentity, patch};
 use crate::medium::{Medium, MediumRead};
 use crate::state::Outline;
 use rayon::ThreadPool;
@@ -22,6 +22,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 static SPARE_DECODERS: Shelf<Decoder> = Shelf::new(16);
+/// The pages of a patch.
+static SPARE_PAGES: Shelf<Vec<u8>> = Shelf::new(16);
 
 /// A chunk that is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,11 +62,21 @@ pub struct ShardReader {
     digest: u128,
     file_bytes: u64,
     raw_bytes: u64,
-    /// In the order of the file.
+    /// The records of a chunk lie together; those of this file's own bytes are in its order.
     records: Vec<ChunkRecord>,
     fields: Vec<FieldChunks>,
-    /// The number of the record of each chunk, the chunks of all fields counted in order.
-    order: Vec<u32>,
+    /// The records of each chunk, the chunks of all fields counted in order.
+    order: Vec<Layers>,
+    parents: Vec<Parent>,
+    /// Their files.
+    parent_files: Vec<(PathBuf, Box<dyn MediumRead>)>,
+}
+
+/// The records that one chunk is read from: the number of the first, and how many they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Layers {
+    first: u32,
+    count: u32,
 }
 
 impl fmt::Debug for ShardReader {
@@ -143,12 +155,13 @@ impl ShardReader {
 
         let header_bytes = read_header(about, &*file, file_bytes)?;
         let header = Header::from_bytes(&header_bytes).map_err(|fault| about.fault(fault))?;
+        let header_checksum = xxh3_64(&header_bytes);
 
         let mut bytes = [0; FOOTER_BYTES];
         let footer_place = file_bytes - FOOTER_BYTES as u64;
         file.read_at(footer_place, &mut bytes).map_err(|source| about.unread("reading its footer", source))?;
         let footer_bytes = bytes;
-        let footer = Footer::from_bytes(&footer_bytes).map_err(|fault| about.fault(fault))?;
+        let footer = Footer::from_bytes(&footer_bytes, header.version).map_err(|fault| about.fault(fault))?;
         let fits = footer.file_bytes == file_bytes
             && footer.index_place >= HEADER_BYTES as u64
             && footer.index_bytes >= INDEX_HEAD_BYTES as u64
@@ -156,16 +169,20 @@ impl ShardReader {
         if !fits {
             return Err(about.damaged("its footer does not belong to a file of this length"));
         }
-        if footer.header_checksum != xxh3_64(&header_bytes) {
+        if footer.header_checksum != header_checksum {
             return Err(about.damaged("its header is not the one that it was written with"));
         }
 
         let mut hasher = Xxh3::new();
         hasher.update(&header_bytes);
-        let (outline, records) = read_index(about, &*file, &footer, &mut hasher)?;
+        let Index { outline, parents, records } = read_index(about, &*file, &footer, &mut hasher)?;
         hasher.update(&footer_bytes);
 
-        let (fields, order) = arrange(about, &header, &footer, &outline, &records)?;
+        let (fields, order) = arrange(about, &header, &footer, &outline, &parents, &records)?;
+        let parent_files = parents
+            .iter()
+            .map(|parent| open_parent(about, medium, &header.identity, parent))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -177,7 +194,15 @@ impl ShardReader {
             records,
             fields,
             order,
+            parents,
+            parent_files,
         })
+    }
+
+    /// The shards that this one refers to, in the order of their checkpoints; none where it is complete in itself.
+    #[must_use]
+    pub fn parents(&self) -> &[Parent] {
+        &self.parents
     }
 
     /// Whose state it is.
@@ -222,7 +247,8 @@ impl ShardReader {
         self.header.chunk_bytes as usize
     }
 
-    /// All chunks, in the order of the file.
+    /// The records of all chunks: of one that others hold parts of there are several, each on top of those before it. Those
+    /// whose bytes are in this file are in its order.
     pub fn chunks(&self) -> impl ExactSizeIterator<Item = &ChunkRecord> {
         self.records.iter()
     }
@@ -260,17 +286,16 @@ impl ShardReader {
         for (field, target) in targets {
             let chunks = self.fields[*field];
             let numbers = &self.order[chunks.first..chunks.first + chunks.count];
-            tasks.extend(target.chunks_mut(size).zip(numbers).map(|(part, &number)| (number, part)));
+            tasks.extend(target.chunks_mut(size).zip(numbers).map(|(part, &layers)| (layers, part)));
         }
         // As they lie in the file, so that storage sees sequential reads.
-        tasks.sort_unstable_by_key(|(number, _)| *number);
+        tasks.sort_unstable_by_key(|(layers, _)| *layers);
         pool.install(|| {
-            tasks.into_par_iter().try_for_each(|(number, part)| {
-                let record = &self.records[number as usize];
+            tasks.into_par_iter().try_for_each(|(layers, part)| {
                 let mut decoder = SPARE_DECODERS.take();
-                let result = self.read_chunk(record, part, &mut decoder);
+                let result = self.read_chunk(layers, part, &mut decoder);
                 SPARE_DECODERS.put(decoder);
-                result.map_err(|fault| self.chunk_error(record, fault))
+                result.map_err(|(record, fault)| self.chunk_error(record, fault))
             })
         })
     }
@@ -295,28 +320,28 @@ impl ShardReader {
             let skip = at % size;
             // At most a chunk's length.
             let (part, behind) = rest.split_at_mut((size - skip).min(end - at) as usize);
-            let number = self.order[chunks.first + (at / size) as usize];
+            let layers = self.order[chunks.first + (at / size) as usize];
             at += part.len() as u64;
-            tasks.push((number, skip as usize, part));
+            tasks.push((layers, skip as usize, part));
             rest = behind;
         }
         pool.install(|| {
-            tasks.into_par_iter().try_for_each(|(number, skip, part)| {
-                let record = &self.records[number as usize];
+            tasks.into_par_iter().try_for_each(|(layers, skip, part)| {
+                let raw_len = self.records[layers.first as usize].raw_len as usize;
                 let mut decoder = SPARE_DECODERS.take();
-                let result = if part.len() == record.raw_len as usize {
-                    self.read_chunk(record, part, &mut decoder)
+                let result = if part.len() == raw_len {
+                    self.read_chunk(layers, part, &mut decoder)
                 } else {
                     let mut raw = std::mem::take(&mut decoder.raw);
-                    grow(&mut raw, record.raw_len as usize);
-                    let whole = &mut raw[..record.raw_len as usize];
-                    let result = self.read_chunk(record, whole, &mut decoder);
+                    grow(&mut raw, raw_len);
+                    let whole = &mut raw[..raw_len];
+                    let result = self.read_chunk(layers, whole, &mut decoder);
                     part.copy_from_slice(&whole[skip..skip + part.len()]);
                     decoder.raw = raw;
                     result
                 };
                 SPARE_DECODERS.put(decoder);
-                result.map_err(|fault| self.chunk_error(record, fault))
+                result.map_err(|(record, fault)| self.chunk_error(record, fault))
             })
         })
     }
@@ -341,28 +366,29 @@ impl ShardReader {
         Ok(bytes)
     }
 
-    /// Reads and decodes every chunk, in parallel on `pool`, and returns those that are broken, in the order of the
-    /// file. `progress` is told the raw bytes of every chunk that has been looked at.
+    /// Reads and decodes every chunk, in parallel on `pool`, those parts that are in other shards included, and returns
+    /// those that are broken, in the order of the file. `progress` is told the raw bytes of every chunk that has been looked at.
     ///
     /// # Errors
     /// [`ShardError::Read`] and [`ShardError::Memory`] where it could not be told; [`ShardError::Unsupported`] where a
     /// part of a chunk is not known here.
     pub fn verify(&self, pool: &ThreadPool, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<BrokenChunk>, ShardError> {
         let mut broken: Vec<BrokenChunk> = pool.install(|| {
-            self.records
+            self.order
                 .par_iter()
-                .map(|record| {
+                .map(|layers| {
+                    let raw_len = self.records[layers.first as usize].raw_len as usize;
                     let mut decoder = SPARE_DECODERS.take();
                     let mut raw = std::mem::take(&mut decoder.raw);
-                    grow(&mut raw, record.raw_len as usize);
-                    let result = self.read_chunk(record, &mut raw[..record.raw_len as usize], &mut decoder);
+                    grow(&mut raw, raw_len);
+                    let result = self.read_chunk(*layers, &mut raw[..raw_len], &mut decoder);
                     decoder.raw = raw;
                     SPARE_DECODERS.put(decoder);
-                    progress(u64::from(record.raw_len));
+                    progress(raw_len as u64);
                     match result {
                         Ok(()) => Ok(None),
-                        Err(ChunkFault::Broken(what)) => Ok(Some(self.broken(record, what))),
-                        Err(fault) => Err(self.chunk_error(record, fault)),
+                        Err((record, ChunkFault::Broken(what))) => Ok(Some(self.broken(record, what))),
+                        Err((record, fault)) => Err(self.chunk_error(record, fault)),
                     }
                 })
                 .filter_map(Result::transpose)
@@ -372,33 +398,93 @@ impl ShardReader {
         Ok(broken)
     }
 
-    /// Reads one chunk into `raw`, which is as long as it.
-    fn read_chunk(&self, record: &ChunkRecord, raw: &mut [u8], decoder: &mut Decoder) -> Result<(), ChunkFault> {
-        let unread = |error: io::Error| match error.kind() {
+    /// Reads one chunk into `raw`, which is as long as it. With a fault comes the record that it was found in.
+    fn read_chunk(
+        &self,
+        layers: Layers,
+        raw: &mut [u8],
+        decoder: &mut Decoder,
+    ) -> Result<(), (&ChunkRecord, ChunkFault)> {
+        let first = layers.first as usize;
+        // Of a chunk in layers it is only the last checksum that is of the content asked for.
+        let last = layers.count as usize - 1;
+        for (number, record) in self.records[first..=first + last].iter().enumerate() {
+            let read = match record.patched {
+                0 => self.read_whole(record, raw, decoder, number == last),
+                _ => self.read_patch(record, raw, decoder, number == last),
+            };
+            read.map_err(|fault| (record, fault))?;
+        }
+        Ok(())
+    }
+
+    /// The file that holds the stored bytes of `record`.
+    fn file_of(&self, record: &ChunkRecord) -> &dyn MediumRead {
+        match usize::from(record.parent).checked_sub(1) {
+            // `arrange` has refused records of files that there are not.
+            Some(parent) => &*self.parent_files[parent].1,
+            None => &*self.file,
+        }
+    }
+
+    fn read_stored(&self, record: &ChunkRecord, stored: &mut [u8]) -> Result<u64, ChunkFault> {
+        self.file_of(record).read_at(record.place, stored).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => ChunkFault::Broken("the file ends before it does".into()),
             _ => ChunkFault::Unread(error),
-        };
-        let altered = |what: &str| Err(ChunkFault::Broken(format!("its {what} bytes do not match their checksum")));
+        })?;
+        let checksum = checksum(stored);
+        if checksum == record.stored_checksum { Ok(checksum) } else { altered("stored") }
+    }
+
+    /// Reads a record that holds all of its chunk.
+    fn read_whole(
+        &self,
+        record: &ChunkRecord,
+        raw: &mut [u8],
+        decoder: &mut Decoder,
+        is_last: bool,
+    ) -> Result<(), ChunkFault> {
         if record.codec == Codec::Raw {
-            self.file.read_at(record.place, raw).map_err(unread)?;
-            let checksum = checksum(raw);
-            if checksum != record.stored_checksum {
-                return altered("stored");
-            }
-            return if checksum == record.raw_checksum { Ok(()) } else { altered("raw") };
+            let checksum = self.read_stored(record, raw)?;
+            return if !is_last || checksum == record.raw_checksum { Ok(()) } else { altered("raw") };
         }
         let mut stored = std::mem::take(&mut decoder.stored);
         let len = record.stored_len as usize;
         grow(&mut stored, len);
         let result = (|| {
-            self.file.read_at(record.place, &mut stored[..len]).map_err(unread)?;
-            if checksum(&stored[..len]) != record.stored_checksum {
-                return altered("stored");
-            }
+            self.read_stored(record, &mut stored[..len])?;
             decoder.decode(record.codec, &stored[..len], raw)?;
-            if checksum(raw) == record.raw_checksum { Ok(()) } else { altered("raw") }
+            if !is_last || checksum(raw) == record.raw_checksum { Ok(()) } else { altered("raw") }
         })();
         decoder.stored = stored;
+        result
+    }
+
+    /// Replaces the pages of a patch in what the records before it gave.
+    fn read_patch(
+        &self,
+        record: &ChunkRecord,
+        raw: &mut [u8],
+        decoder: &mut Decoder,
+        is_last: bool,
+    ) -> Result<(), ChunkFault> {
+        let mut stored = std::mem::take(&mut decoder.stored);
+        let mut pages = SPARE_PAGES.take();
+        let (len, patched) = (record.stored_len as usize, record.patched as usize);
+        grow(&mut stored, len);
+        grow(&mut pages, patched);
+        let result = (|| {
+            self.read_stored(record, &mut stored[..len])?;
+            let (made, map) = stored[..len].split_at(record.made_len());
+            if patch::patched_bytes(map, raw.len()) != Some(patched) {
+                return Err(ChunkFault::Broken("its map of pages is not one of this patch".into()));
+            }
+            decoder.decode(record.codec, made, &mut pages[..patched])?;
+            patch::scatter(&pages[..patched], map, raw);
+            if !is_last || checksum(raw) == record.raw_checksum { Ok(()) } else { altered("raw") }
+        })();
+        decoder.stored = stored;
+        SPARE_PAGES.put(pages);
         result
     }
 
@@ -407,6 +493,10 @@ impl ShardReader {
     }
 
     fn broken(&self, record: &ChunkRecord, what: String) -> BrokenChunk {
+        let what = match usize::from(record.parent).checked_sub(1).and_then(|parent| self.parent_files.get(parent)) {
+            Some((path, _)) => format!("{what} (of the file {}, which it refers to)", path.display()),
+            None => what,
+        };
         let field = self.outline.fields.get(record.field as usize).map_or_else(String::new, |field| field.name.clone());
         BrokenChunk { field, offset: record.offset, place: record.place, what }
     }
@@ -426,7 +516,48 @@ impl ShardReader {
     }
 }
 
-/// Reads the header and checks that it is a sound one of this version, and the file long enough to be a shard.
+fn altered<T>(what: &str) -> Result<T, ChunkFault> {
+    Err(ChunkFault::Broken(format!("its {what} bytes do not match their checksum")))
+}
+
+/// Opens the shard that `parent` names: the file of the same name in the folder of its checkpoint, beside this one's. Where
+/// it is not the one that was referred to, this shard is of no use.
+fn open_parent(
+    about: About<'_>,
+    medium: &dyn Medium,
+    identity: &ShardIdentity,
+    parent: &Parent,
+) -> Result<(PathBuf, Box<dyn MediumRead>), ShardError> {
+    let beside = about.0.parent().and_then(Path::parent).zip(about.0.file_name());
+    let Some((epoch_folder, file_name)) = beside else {
+        return Err(about.damaged("it refers to other shards, and is in no folder beside which they could be"));
+    };
+    let path = epoch_folder.join(parent.id.folder()).join(file_name);
+    let other = |what: &str| about.damaged(format!("it needs {}, which {what}", path.display()));
+    let file = match medium.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(other("is not there")),
+        result => result.map_err(|source| about.unread(&format!("opening {}", path.display()), source))?,
+    };
+    let unread = |source| about.unread(&format!("reading the header of {}", path.display()), source);
+    let file_bytes = file.len().map_err(unread)?;
+    if file_bytes != parent.file_bytes || file_bytes < HEADER_BYTES as u64 {
+        return Err(other("is not the file that it was written against"));
+    }
+    let header = match read_header(About(&path), &*file, file_bytes) {
+        Err(error) if error.is_damage() => return Err(other(&format!("is not sound: {error}"))),
+        result => result?,
+    };
+    let same = Header::from_bytes(&header).is_ok_and(|header| {
+        let ShardIdentity { job, epoch, id, rank, world, .. } = header.identity;
+        id == parent.id && (&job, epoch, rank, world) == (&identity.job, identity.epoch, identity.rank, identity.world)
+    });
+    if !same || xxh3_64(&header) != parent.header_checksum {
+        return Err(other("is not the file that it was written against"));
+    }
+    Ok((path, file))
+}
+
+/// Reads the header and checks that it is a sound one of a version that is known, and the file long enough to be a shard.
 fn read_header(about: About<'_>, file: &dyn MediumRead, file_bytes: u64) -> Result<[u8; HEADER_BYTES], ShardError> {
     let unread = |source| about.unread("reading its header", source);
     let mut prefix = [0; 16];
@@ -445,7 +576,7 @@ fn read_header(about: About<'_>, file: &dyn MediumRead, file_bytes: u64) -> Resu
     if !layout::header_is_sound(&bytes[..header_len]) {
         return Err(about.damaged("its header does not match its checksum"));
     }
-    if version != FORMAT_VERSION {
+    if !(COMPLETE_VERSION..=FORMAT_VERSION).contains(&version) {
         let what = format!("it is a shard of format version {version}, and versions up to {FORMAT_VERSION} are known");
         return Err(ShardError::Unsupported { path: about.0.to_owned(), what });
     }
@@ -460,13 +591,19 @@ fn read_header(about: About<'_>, file: &dyn MediumRead, file_bytes: u64) -> Resu
     Ok(header)
 }
 
-/// Reads outline and records, and checks the index against its checksum before it believes any of them.
+struct Index {
+    outline: Outline,
+    parents: Vec<Parent>,
+    records: Vec<ChunkRecord>,
+}
+
+/// Reads outline, parents and records, and checks the index against its checksum before it believes any of them.
 fn read_index(
     about: About<'_>,
     file: &dyn MediumRead,
     footer: &Footer,
     hasher: &mut Xxh3,
-) -> Result<(Outline, Vec<ChunkRecord>), ShardError> {
+) -> Result<Index, ShardError> {
     let unread = |source| about.unread("reading its index", source);
     let mut index = Xxh3::new();
     let mut place = footer.index_place;
@@ -481,23 +618,40 @@ fn read_index(
     take(&mut bytes)?;
     let head = IndexHead::from_bytes(&bytes).map_err(|fault| about.fault(fault))?;
     let needed = head
-        .chunks
+        .records
         .checked_mul(RECORD_BYTES as u64)
         .and_then(|records| records.checked_add(head.outline_bytes))
+        .and_then(|sum| sum.checked_add(u64::from(head.parents) * PARENT_BYTES as u64))
         .and_then(|sum| sum.checked_add(INDEX_HEAD_BYTES as u64));
-    if needed != Some(footer.index_bytes) || head.chunks != footer.chunks || u32::try_from(head.chunks).is_err() {
+    let complete = footer.version == COMPLETE_VERSION;
+    let fits = needed == Some(footer.index_bytes) && head.records == footer.records;
+    if !fits || u32::try_from(head.records).is_err() || u8::try_from(head.parents).is_err() {
         return Err(about.damaged("the lengths in its index do not match its footer"));
+    }
+    if complete && head.parents > 0 {
+        return Err(about.damaged("it is of a version that knows no parents, and names some"));
     }
     // Both lengths are bounded by the file's now; a sparse file may still be longer than memory is.
     let outline_len = usize::try_from(head.outline_bytes).unwrap_or(usize::MAX);
     let mut outline = about.reserved("its outline", outline_len)?;
     outline.resize(outline_len, 0);
     take(&mut outline)?;
-    let mut records: Vec<ChunkRecord> = about.reserved("its index", head.chunks as usize)?;
     let mut fault = None;
-    let mut block = vec![0; RECORD_BYTES * 1024.min(head.chunks as usize)];
-    while records.len() < head.chunks as usize && fault.is_none() {
-        let len = block.len().min((head.chunks as usize - records.len()) * RECORD_BYTES);
+    let mut parents = Vec::new();
+    for _ in 0..head.parents {
+        let mut bytes = [0; PARENT_BYTES];
+        take(&mut bytes)?;
+        match Parent::from_bytes(&bytes) {
+            Ok(parent) => parents.push(parent),
+            Err(found) => {
+                fault.get_or_insert(found);
+            }
+        }
+    }
+    let mut records: Vec<ChunkRecord> = about.reserved("its index", head.records as usize)?;
+    let mut block = vec![0; RECORD_BYTES * 1024.min(head.records as usize)];
+    while records.len() < head.records as usize && fault.is_none() {
+        let len = block.len().min((head.records as usize - records.len()) * RECORD_BYTES);
         take(&mut block[..len])?;
         for bytes in block[..len].as_chunks::<RECORD_BYTES>().0 {
             match ChunkRecord::from_bytes(bytes) {
@@ -520,10 +674,13 @@ fn read_index(
     }
     let outline: Outline = serde_json::from_slice(&outline)
         .map_err(|error| about.damaged(format!("its outline cannot be understood: {error}")))?;
-    if outline.fields.len() as u64 != head.fields {
+    if outline.fields.len() as u64 != u64::from(head.fields) {
         return Err(about.damaged("its outline has another number of fields than its index says"));
     }
-    Ok((outline, records))
+    if complete && records.iter().any(|record| record.parent > 0 || record.patched > 0) {
+        return Err(about.damaged("it is of a version that knows no parents, and refers to some"));
+    }
+    Ok(Index { outline, parents, records })
 }
 
 /// Whether the index matches its checksum.
@@ -540,15 +697,16 @@ fn rest_is_sound(file: &dyn MediumRead, footer: &Footer) -> io::Result<bool> {
     Ok(index.digest() == footer.index_checksum)
 }
 
-/// Checks that the chunks lie back to back between header and index and that every byte of every field is in exactly
-/// one.
+/// Checks that what the file holds itself lies back to back between header and index, that every byte of every field is in
+/// exactly one chunk, and that the records of a chunk make one: the first holds all of it, the others replace pages.
 fn arrange(
     about: About<'_>,
     header: &Header,
     footer: &Footer,
     outline: &Outline,
+    parents: &[Parent],
     records: &[ChunkRecord],
-) -> Result<(Vec<FieldChunks>, Vec<u32>), ShardError> {
+) -> Result<(Vec<FieldChunks>, Vec<Layers>), ShardError> {
     let size = u64::from(header.chunk_bytes);
     let mut fields: Vec<FieldChunks> = about.reserved("its fields", outline.fields.len())?;
     let (mut chunks, mut raw_bytes) = (0u64, 0u64);
@@ -563,33 +721,58 @@ fn arrange(
         // Both are at most the number of records.
         fields.push(FieldChunks { bytes: field.bytes, first: first as usize, count: count as usize });
     }
-    if chunks != records.len() as u64 || raw_bytes != footer.raw_bytes {
+    if raw_bytes != footer.raw_bytes {
         return Err(about.damaged("its chunks are not those of its fields"));
     }
-    const NONE: u32 = u32::MAX;
-    let mut order = about.reserved("its index", records.len())?;
-    order.resize(records.len(), NONE);
+    let in_order = parents.windows(2).all(|pair| pair[0].id < pair[1].id);
+    if !in_order || parents.last().is_some_and(|last| last.id >= header.identity.id) {
+        return Err(about.damaged("its parents are not older than it, each than the next"));
+    }
+    const NONE: Layers = Layers { first: 0, count: 0 };
+    // At most as many chunks as records.
+    let mut order = about.reserved("its index", chunks as usize)?;
+    order.resize(chunks as usize, NONE);
+    let mut filled = 0;
     let mut place = HEADER_BYTES as u64;
     for (number, record) in records.iter().enumerate() {
         let wrong = |what: &str| {
             let ChunkRecord { field, offset, .. } = record;
             about.damaged(format!("the record of the chunk at offset {offset} of field number {field} {what}"))
         };
-        if record.place != place {
-            return Err(wrong("does not start where the one before it ends"));
+        match usize::from(record.parent).checked_sub(1) {
+            None if record.place != place => return Err(wrong("does not start where the one before it ends")),
+            // The sum is bounded by 2³² records of 2³² bytes.
+            None => {
+                let end = place.checked_add(u64::from(record.stored_len));
+                place = end.ok_or_else(|| wrong("is too long"))?;
+            }
+            Some(parent) => {
+                let Some(parent) = parents.get(parent) else { return Err(wrong("is in a file that it does not name")) };
+                let end = record.place.checked_add(u64::from(record.stored_len));
+                if record.place < HEADER_BYTES as u64 || end.is_none_or(|end| end > parent.file_bytes) {
+                    return Err(wrong("is not inside the file that it refers to"));
+                }
+            }
         }
-        // The sum is bounded by 2³² chunks of 2³² bytes.
-        place = place.checked_add(u64::from(record.stored_len)).ok_or_else(|| wrong("is too long"))?;
         let Some(field) = fields.get(record.field as usize) else { return Err(wrong("belongs to no field")) };
         let inside = record.offset < field.bytes && record.offset.is_multiple_of(size);
         if !inside || u64::from(record.raw_len) != size.min(field.bytes - record.offset) {
             return Err(wrong("is not one of its field's chunks"));
         }
         let slot = &mut order[field.first + (record.offset / size) as usize];
-        if *slot != NONE {
-            return Err(wrong("repeats another one"));
+        let follows = slot.count > 0 && slot.first as usize + slot.count as usize == number;
+        match (record.patched > 0, follows) {
+            (false, _) if *slot == NONE => {
+                *slot = Layers { first: number as u32, count: 1 };
+                filled += 1;
+            }
+            (true, true) => slot.count += 1,
+            (true, false) => return Err(wrong("replaces pages of nothing")),
+            (false, _) => return Err(wrong("repeats another one")),
         }
-        *slot = number as u32;
+    }
+    if filled != chunks {
+        return Err(about.damaged("its chunks are not those of its fields"));
     }
     if place != footer.index_place {
         return Err(about.damaged("its chunks do not end where its index starts"));

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+mod chain;
+
 type Content = Arc<Mutex<Vec<u8>>>;
 
 /// Files in memory, of which writes can be made to fail.
@@ -172,7 +174,8 @@ fn write(medium: &dyn Medium, fields: &Fields, options: &EncodeOptions) -> Resul
     let grains: Vec<Grain> = fields.iter().map(|field| field.3).collect();
     let mut writer = ShardWriter::create(medium, file(), &identity(), &outline_of(fields), &grains, options)?;
     let pieces = fields.iter().enumerate();
-    let pieces: Vec<_> = pieces.map(|(field, (_, _, bytes, _))| Piece { field, offset: 0, bytes }).collect();
+    let pieces: Vec<_> =
+        pieces.map(|(field, (_, _, bytes, _))| Piece { field, offset: 0, bytes, changed: None }).collect();
     writer.write(&POOL, &pieces)?;
     writer.finish()
 }
@@ -267,7 +270,7 @@ fn real_files_hold_it_too_and_are_never_overwritten() {
         // In two calls, the later part first.
         let middle = bytes.len() / 2 / options.chunk_bytes * options.chunk_bytes;
         for (offset, bytes) in [(middle, &bytes[middle..]), (0, &bytes[..middle])] {
-            writer.write(&POOL, &[Piece { field, offset: offset as u64, bytes }]).unwrap();
+            writer.write(&POOL, &[Piece { field, offset: offset as u64, bytes, changed: None }]).unwrap();
         }
     }
     let summary = writer.finish().unwrap();
@@ -288,7 +291,8 @@ fn the_file_does_not_depend_on_the_number_of_threads() {
         let mut writer =
             ShardWriter::create(medium, file(), &identity(), &outline_of(&fields), &grains, &options).unwrap();
         let pieces = fields.iter().enumerate();
-        let pieces: Vec<_> = pieces.map(|(field, (_, _, bytes, _))| Piece { field, offset: 0, bytes }).collect();
+        let pieces: Vec<_> =
+            pieces.map(|(field, (_, _, bytes, _))| Piece { field, offset: 0, bytes, changed: None }).collect();
         if inside { one.install(|| writer.write(&one, &pieces)) } else { writer.write(&one, &pieces) }.unwrap();
         writer.finish().unwrap();
     }
@@ -492,12 +496,12 @@ fn misuse_is_refused() {
         [(0, 1, 10), (0, 0, 100), (0, 61_440, 4096), (0, u64::MAX, 8), (99, 0, 1)].into_iter().enumerate()
     {
         let mut writer = create(&format!("b{number}"), &identity(), &grains, &good).unwrap();
-        let piece = Piece { field, offset, bytes: &bytes[..len] };
+        let piece = Piece { field, offset, bytes: &bytes[..len], changed: None };
         assert!(matches!(writer.write(&POOL, &[piece]), Err(ShardError::Misuse { .. })), "{number}");
         assert!(matches!(writer.finish(), Err(ShardError::Misuse { .. })));
     }
     let mut writer = create("c", &identity(), &grains, &good).unwrap();
-    let piece = Piece { field: 0, offset: 0, bytes: &bytes[..4096] };
+    let piece = Piece { field: 0, offset: 0, bytes: &bytes[..4096], changed: None };
     writer.write(&POOL, &[piece]).unwrap();
     assert!(matches!(writer.write(&POOL, &[piece]), Err(ShardError::Misuse { .. })));
     let mut writer = create("d", &identity(), &grains, &good).unwrap();

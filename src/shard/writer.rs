@@ -3,21 +3,25 @@
 //! Comes in: pieces of fields, in any order, and a pool to encode them on. Goes out: the file, and a summary with its
 //! digest. What must hold: chunks lie in the file in the order of the pieces, whatever the number of threads; every
 //! byte of every field is given exactly once, or [`ShardWriter::finish`] refuses; no more than a few chunks for each
-//! thread are held; index and footer are written last, so that a file that was left half-written is no shard; after the
+//! thread are held; what did not change since the base is referred to and not written again, and the checksum of every chunk
+//! is that of what it holds now; index and footer are written last, so that a file that was left half-written is no shard; after the
 //! first error nothing more is written, and no call waits for anything but the one write that the system is at.
 //!
 //! A thread of the writer's own does nothing but write: chunks are encoded and copied into its next buffer meanwhile.
 
-use super::codec::{Compression, Encoded, Encoder};
+use super::base::{Base, BaseChunk, BaseField, Layer, Parent};
+use super::checksum::checksum;
+use super::codec::{Compression, Encoded, Encoder, grow};
+use super::layout::{COMPLETE_VERSION, FORMAT_VERSION, RECORD_BYTES, SMALLEST_CHUNK_BYTES};
 use super::layout::{ChunkRecord, Footer, HEADER_BYTES, Header, IndexHead, LARGEST_CHUNK_BYTES, LONGEST_NAME};
-use super::layout::{RECORD_BYTES, SMALLEST_CHUNK_BYTES};
 use super::shelf::Shelf;
-use super::{Codec, Grain, ShardError, ShardIdentity};
+use super::{Codec, Grain, ShardError, ShardIdentity, patch};
+use crate::ids::CheckpointId;
 use crate::medium::{DIRECT_ALIGNMENT, Medium, MediumWrite};
 use crate::state::Outline;
 use memmap2::{MmapMut, MmapOptions};
 use rayon::ThreadPool;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +68,40 @@ impl Default for EncodeOptions {
     }
 }
 
+/// Of which chunks digests are taken, by which the next shard finds what changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Digests {
+    /// Of none: nothing can build on the shard.
+    #[default]
+    None,
+    /// Of every sixteenth: enough to see that less changes than did.
+    Sampled,
+    /// Of all.
+    All,
+}
+
+impl Digests {
+    fn wanted(self, chunk: u64) -> bool {
+        match self {
+            Self::None => false,
+            Self::Sampled => chunk.is_multiple_of(16),
+            Self::All => true,
+        }
+    }
+}
+
+/// What a shard builds on, and what is kept for the one after it.
+#[derive(Debug, Clone, Default)]
+pub struct Lineage {
+    /// A shard of the same rank and attempt, whose checkpoint is committed: what did not change since is not stored again.
+    pub base: Option<Arc<Base>>,
+    /// What the next shard shall know of this one.
+    pub digests: Digests,
+}
+
+/// A patch that replaces more than this share of a chunk's pages (in percent) costs more on the way back than it saves.
+const PATCH_AT_MOST_PERCENT: usize = 60;
+
 /// Bytes of a field, to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a> {
@@ -73,11 +111,17 @@ pub struct Piece<'a> {
     pub offset: u64,
     /// The bytes. They end at a multiple of the chunk size, or where the field does.
     pub bytes: &'a [u8],
+    /// Which of the field's pages of 4 KiB may differ from the base, a bit for each from the field's start; `None`: any.
+    pub changed: Option<&'a [u64]>,
 }
 
-/// How many chunks each codec was taken for.
+/// How many chunks each codec was taken for, and how many were not stored at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CodecCounts {
+    /// The same as in the base.
+    pub unchanged: u64,
+    /// Of those that are stored: only the pages that changed.
+    pub patches: u64,
     /// Stored as they are.
     pub raw: u64,
     /// Of one value.
@@ -87,7 +131,7 @@ pub struct CodecCounts {
 }
 
 /// What became of a shard.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ShardSummary {
     /// The length of the file.
     pub bytes: u64,
@@ -103,6 +147,10 @@ pub struct ShardSummary {
     pub write_seconds: f64,
     /// How many chunks each codec was taken for.
     pub codecs: CodecCounts,
+    /// The share of the pages that differ from the base, 0 to 1, of those that could be compared; `None`: none could.
+    pub changed_share: Option<f64>,
+    /// What the next shard may build on, once this one's checkpoint is committed.
+    pub base: Option<Arc<Base>>,
 }
 
 /// Memory that the page cache may be bypassed from: of huge pages where the system has them, since a device takes a few
@@ -309,10 +357,18 @@ impl Drop for Output {
 }
 
 struct FieldState {
+    name: String,
     bytes: u64,
     /// The number of its first chunk if the chunks of all fields are counted in order.
     first: u64,
     grain: Grain,
+}
+
+/// A chunk in the order in which it was appended.
+struct Appended {
+    field: u32,
+    offset: u64,
+    chunk: BaseChunk,
 }
 
 /// Writes one shard.
@@ -325,7 +381,13 @@ pub struct ShardWriter {
     fields: Vec<FieldState>,
     chunks: u64,
     given: Vec<u64>,
-    records: Vec<ChunkRecord>,
+    appended: Vec<Appended>,
+    identity: ShardIdentity,
+    lineage: Lineage,
+    version: u32,
+    /// Pages that were compared with those of the base, and those of them that differ.
+    compared: u64,
+    changed: u64,
     header_checksum: u64,
     hasher: Box<Xxh3>,
     output: Output,
@@ -349,31 +411,160 @@ struct Task<'a> {
     offset: u64,
     grain: Grain,
     raw: &'a [u8],
+    /// What the base holds of it.
+    base: Option<&'a BaseChunk>,
+    /// The field's pages that may differ from the base.
+    may_differ: Option<&'a [u64]>,
+    /// Whether digests of its pages are wanted.
+    digests: bool,
+}
+
+/// How a chunk is stored.
+enum Outcome {
+    /// As in the base.
+    Unchanged,
+    /// The pages that changed, which are so many bytes; with the checksum of all of the chunk.
+    Patch {
+        encoded: Encoded,
+        patched: usize,
+        raw_checksum: u64,
+    },
+    Whole(Encoded),
 }
 
 /// A chunk that is encoded.
 struct Done<'a> {
     task: Task<'a>,
     /// `None`: the encoder panicked.
-    encoded: Option<Encoded>,
+    outcome: Option<Outcome>,
+    pages: Option<Box<[u64]>>,
+    /// Pages that were compared with the base, and those that differ.
+    compared: u64,
+    changed: u64,
     stored: Vec<u8>,
     took: Duration,
+}
+
+impl Task<'_> {
+    /// Whether page number `page` of the chunk may differ from the base.
+    fn may_differ(&self, page: usize) -> bool {
+        self.may_differ.is_none_or(|words| {
+            let page = self.offset as usize / patch::PAGE + page;
+            // A map that is too short says nothing of the rest.
+            words.get(page / 64).is_none_or(|word| word & 1 << (page % 64) != 0)
+        })
+    }
+
+    /// The digests of all pages, and the map of those that differ from the base with their number; no map where that can't
+    /// be told.
+    fn compare(&self) -> (Option<Box<[u64]>>, Option<(Vec<u8>, u64)>) {
+        let count = self.raw.len().div_ceil(patch::PAGE);
+        // Pages of chunks that start in the middle of one would not be those of the map.
+        let aligned = (self.offset as usize).is_multiple_of(patch::PAGE);
+        let known = self.base.and_then(|base| base.pages.as_deref()).filter(|pages| pages.len() == count);
+        let is_told = self.base.is_some() && self.may_differ.is_some() && aligned;
+        if known.is_none() && !is_told {
+            let pages = self.digests.then(|| self.raw.chunks(patch::PAGE).map(checksum).collect());
+            return (pages, None);
+        }
+        let mut map = vec![0; patch::map_bytes(self.raw.len())];
+        let mut differing = 0;
+        let mut differs = |page: usize| {
+            patch::set(&mut map, page);
+            differing += 1;
+        };
+        let Some(known) = known else {
+            (0..count).filter(|page| self.may_differ(*page)).for_each(&mut differs);
+            return (None, Some((map, differing)));
+        };
+        let mut pages = Box::<[u64]>::from(known);
+        for (number, (page, bytes)) in pages.iter_mut().zip(self.raw.chunks(patch::PAGE)).enumerate() {
+            if aligned && !self.may_differ(number) {
+                continue;
+            }
+            let digest = checksum(bytes);
+            if *page != digest {
+                *page = digest;
+                differs(number);
+            }
+        }
+        (Some(pages), Some((map, differing)))
+    }
+
+    /// The pages in `map`, encoded into `stored`, and behind them the map; `None` where the chunk as a whole takes less.
+    fn encode_patch(
+        &self,
+        map: &[u8],
+        base: &BaseChunk,
+        encoder: &mut Encoder,
+        compression: Compression,
+        stored: &mut Vec<u8>,
+    ) -> Option<Outcome> {
+        let whole_now = base.layers.first()?.record.stored_len as usize;
+        let mut pages = SPARE_OUTPUTS.take();
+        grow(&mut pages, self.raw.len() + map.len());
+        let patched = patch::gather(self.raw, map, &mut pages);
+        let mut encoded = encoder.encode(&pages[..patched], self.grain, compression, stored);
+        let made = encoded.stored_len;
+        if encoded.codec == Codec::Raw {
+            std::mem::swap(stored, &mut pages);
+        }
+        SPARE_OUTPUTS.put(pages);
+        encoded.stored_len = made + map.len();
+        grow(stored, encoded.stored_len);
+        stored[made..encoded.stored_len].copy_from_slice(map);
+        encoded.stored_checksum = checksum(&stored[..encoded.stored_len]);
+        // More of it would be read on the way back than is saved now.
+        let saves = encoded.stored_len * 4 < whole_now * 3;
+        saves.then(|| Outcome::Patch { encoded, patched, raw_checksum: checksum(self.raw) })
+    }
+
+    fn encode(&self, encoder: &mut Encoder, compression: Compression, stored: &mut Vec<u8>) -> (Outcome, Compared) {
+        let (pages, differing) = self.compare();
+        let count = self.raw.len().div_ceil(patch::PAGE);
+        let mut compared = Compared { pages, compared: 0, changed: 0 };
+        if let (Some(base), Some((map, differing))) = (self.base, differing) {
+            (compared.compared, compared.changed) = (count as u64, differing);
+            if differing == 0 {
+                return (Outcome::Unchanged, compared);
+            }
+            if differing as usize * 100 <= count * PATCH_AT_MOST_PERCENT
+                && let Some(patch) = self.encode_patch(&map, base, encoder, compression, stored)
+            {
+                return (patch, compared);
+            }
+        }
+        if compared.pages.is_none() && self.digests {
+            compared.pages = Some(self.raw.chunks(patch::PAGE).map(checksum).collect());
+        }
+        (Outcome::Whole(encoder.encode(self.raw, self.grain, compression, stored)), compared)
+    }
+}
+
+/// What comparing a chunk with its base gave.
+#[derive(Default)]
+struct Compared {
+    pages: Option<Box<[u64]>>,
+    compared: u64,
+    changed: u64,
 }
 
 fn encode<'a>(task: Task<'a>, compression: Compression) -> Done<'a> {
     let start = Instant::now();
     let (mut encoder, mut stored) = (SPARE_ENCODERS.take(), SPARE_OUTPUTS.take());
     // A panic on another thread would leave the caller waiting for this chunk.
-    let encoded =
-        catch_unwind(AssertUnwindSafe(|| encoder.encode(task.raw, task.grain, compression, &mut stored))).ok();
+    let encoded = catch_unwind(AssertUnwindSafe(|| task.encode(&mut encoder, compression, &mut stored))).ok();
     if encoded.is_some() {
         SPARE_ENCODERS.put(encoder);
     }
-    Done { task, encoded, stored, took: start.elapsed() }
+    let (outcome, Compared { pages, compared, changed }) =
+        encoded.map_or_else(Default::default, |(outcome, compared)| (Some(outcome), compared));
+    Done { task, outcome, pages, compared, changed, stored, took: start.elapsed() }
 }
 
 impl ShardWriter {
-    /// Makes the file `path`, which must not exist, for the fields of `outline` with one of `grains` each.
+    /// Makes the file `path`, which must not exist, for the fields of `outline` with one of `grains` each. The shard is
+    /// complete in itself, and none can build on it.
     ///
     /// # Errors
     /// [`ShardError::Misuse`] where `identity`, `grains` or `options` make no sense; [`ShardError::Write`] where the
@@ -385,6 +576,23 @@ impl ShardWriter {
         outline: &Outline,
         grains: &[Grain],
         options: &EncodeOptions,
+    ) -> Result<Self, ShardError> {
+        Self::create_in(medium, path, identity, outline, grains, options, Lineage::default())
+    }
+
+    /// As [`Self::create`], for a shard that builds on another or that another may build on. A base that does not fit
+    /// (it is of another rank or attempt, a later checkpoint's, of other chunks) is as good as none.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_in(
+        medium: &dyn Medium,
+        path: &Path,
+        identity: &ShardIdentity,
+        outline: &Outline,
+        grains: &[Grain],
+        options: &EncodeOptions,
+        mut lineage: Lineage,
     ) -> Result<Self, ShardError> {
         let misuse = |what: String| Err(ShardError::Misuse { path: path.to_owned(), what });
         if identity.job.len() > LONGEST_NAME {
@@ -412,7 +620,7 @@ impl ShardWriter {
                     field.name, grain.stride, grain.lane
                 ));
             }
-            fields.push(FieldState { bytes: field.bytes, first: chunks, grain });
+            fields.push(FieldState { name: field.name.clone(), bytes: field.bytes, first: chunks, grain });
             chunks += field.bytes.div_ceil(size as u64);
             match raw_bytes.checked_add(field.bytes) {
                 Some(sum) => raw_bytes = sum,
@@ -430,8 +638,12 @@ impl ShardWriter {
             Ok(outline) => outline,
             Err(error) => return misuse(format!("the outline cannot be written as JSON: {error}")),
         };
+        lineage.base = lineage.base.filter(|base| base.serves(identity, size));
+        // Readers of the first version can still read what is complete in itself.
+        let version = if lineage.base.is_some() { FORMAT_VERSION } else { COMPLETE_VERSION };
         let created = options.created.unwrap_or_else(SystemTime::now).duration_since(UNIX_EPOCH).unwrap_or_default();
         let header = Header {
+            version,
             identity: identity.clone(),
             created: u64::try_from(created.as_nanos()).unwrap_or(u64::MAX),
             chunk_bytes: size as u32,
@@ -451,7 +663,12 @@ impl ShardWriter {
             fields,
             chunks,
             given,
-            records: Vec::new(),
+            appended: Vec::new(),
+            identity: identity.clone(),
+            lineage,
+            version,
+            compared: 0,
+            changed: 0,
             header_checksum: xxh3_64(&header),
             hasher,
             output,
@@ -490,15 +707,28 @@ impl ShardWriter {
             self.claim(piece)?;
         }
         let size = self.options.chunk_bytes;
-        let grains: Vec<Grain> = self.fields.iter().map(|field| field.grain).collect();
+        let (base, digests) = (self.lineage.base.clone(), self.lineage.digests);
+        // Grain and first chunk of each field, and what the base holds of it.
+        let fields: Vec<(Grain, u64, Option<&BaseField>)> = (self.fields.iter().enumerate())
+            .map(|(number, field)| {
+                let of_base = base.as_ref().and_then(|base| base.field(number, &field.name, field.bytes, field.grain));
+                (field.grain, field.first, of_base)
+            })
+            .collect();
         let tasks = pieces.iter().flat_map(|piece| {
-            let grain = grains[piece.field];
-            piece.bytes.chunks(size).zip(0u64..).map(move |(raw, number)| Task {
+            let (grain, first, of_base) = fields[piece.field];
+            let before = piece.offset / size as u64;
+            piece.bytes.chunks(size).zip(before..).map(move |(raw, number)| Task {
                 // All of this was checked when the piece was claimed.
                 field: piece.field as u32,
-                offset: piece.offset + number * size as u64,
+                offset: number * size as u64,
                 grain,
                 raw,
+                base: of_base
+                    .and_then(|field| field.chunks.get(number as usize))
+                    .filter(|chunk| !chunk.layers.is_empty()),
+                may_differ: piece.changed,
+                digests: digests.wanted(first + number),
             })
         });
         let compression = self.options.compression;
@@ -580,35 +810,77 @@ impl ShardWriter {
     }
 
     fn append(&mut self, done: Done<'_>) -> Result<(), ShardError> {
-        let Done { task, encoded, stored, took } = done;
-        let Some(encoded) = encoded else {
+        let Done { task, outcome, pages, compared, changed, stored, took } = done;
+        let Some(outcome) = outcome else {
             return Err(self.misuse(format!(
                 "the encoder panicked over the chunk at offset {} of field number {}",
                 task.offset, task.field
             )));
         };
-        let bytes = if encoded.codec == Codec::Raw { task.raw } else { &stored[..encoded.stored_len] };
+        let layers = task.base.map(|base| base.layers.as_slice()).unwrap_or_default();
+        let layers = match outcome {
+            Outcome::Unchanged => {
+                self.codecs.unchanged += 1;
+                layers.to_vec()
+            }
+            Outcome::Patch { encoded, patched, raw_checksum } => {
+                self.codecs.patches += 1;
+                let bytes = &stored[..encoded.stored_len];
+                let own = self.put_record(&task, &encoded, bytes, patched as u32, raw_checksum)?;
+                layers.iter().copied().chain([own]).collect()
+            }
+            Outcome::Whole(encoded) => {
+                let bytes = if encoded.codec == Codec::Raw { task.raw } else { &stored[..encoded.stored_len] };
+                vec![self.put_record(&task, &encoded, bytes, 0, encoded.raw_checksum)?]
+            }
+        };
+        self.appended.push(Appended { field: task.field, offset: task.offset, chunk: BaseChunk { layers, pages } });
+        self.compared += compared;
+        self.changed += changed;
+        self.encoding += took;
+        SPARE_OUTPUTS.put(stored);
+        Ok(())
+    }
+
+    /// Puts the stored bytes of a chunk, or of a patch to it, into the file.
+    fn put_record(
+        &mut self,
+        task: &Task<'_>,
+        encoded: &Encoded,
+        bytes: &[u8],
+        patched: u32,
+        raw_checksum: u64,
+    ) -> Result<Layer, ShardError> {
         let record = ChunkRecord {
             field: task.field,
             offset: task.offset,
+            parent: 0,
             place: self.output.place(),
             raw_len: task.raw.len() as u32,
+            patched,
             stored_len: bytes.len() as u32,
             codec: encoded.codec,
-            raw_checksum: encoded.raw_checksum,
+            raw_checksum,
             stored_checksum: encoded.stored_checksum,
         };
         self.output.put(bytes).map_err(|failure| self.write_error(failure))?;
-        self.records.push(record);
-        self.encoding += took;
         self.stored_bytes += bytes.len() as u64;
         match encoded.codec {
             Codec::Raw => self.codecs.raw += 1,
             Codec::Constant { .. } => self.codecs.constant += 1,
             Codec::Planes { .. } => self.codecs.planes += 1,
         }
-        SPARE_OUTPUTS.put(stored);
-        Ok(())
+        Ok(Layer { file: self.identity.id, record })
+    }
+
+    /// The shards that this one refers to, in the order of their checkpoints.
+    fn parents(&self) -> Vec<Parent> {
+        let Some(base) = &self.lineage.base else { return Vec::new() };
+        let own = self.identity.id;
+        let used: BTreeSet<CheckpointId> =
+            self.appended.iter().flat_map(|appended| &appended.chunk.layers).map(|layer| layer.file).collect();
+        let known = base.parents.iter().chain([&base.own]);
+        known.filter(|parent| parent.id != own && used.contains(&parent.id)).copied().collect()
     }
 
     /// Writes index and footer and makes the file durable (its name is the caller's affair).
@@ -619,41 +891,58 @@ impl ShardWriter {
         if self.failed {
             return Err(self.misuse("it is finished after an error".into()));
         }
-        if self.records.len() as u64 != self.chunks {
+        if self.appended.len() as u64 != self.chunks {
             let missing = (0..self.chunks).find(|chunk| self.given[(chunk / 64) as usize] & 1 << (chunk % 64) == 0);
             let missing = missing.unwrap_or_default();
             let field = self.fields.partition_point(|field| field.first <= missing).saturating_sub(1);
             let first = self.fields.get(field).map_or(0, |field| field.first);
             let offset = (missing - first) * self.options.chunk_bytes as u64;
-            let missing = self.chunks - self.records.len() as u64;
+            let missing = self.chunks - self.appended.len() as u64;
             return Err(self.misuse(format!(
                 "{missing} chunks were not given, the first of them at offset {offset} of field number {field}"
             )));
         }
+        let parents = self.parents();
+        let appended = std::mem::take(&mut self.appended);
+        let records: u64 = appended.iter().map(|appended| appended.chunk.layers.len() as u64).sum();
         let head = IndexHead {
             outline_bytes: self.outline.len() as u64,
-            chunks: self.chunks,
-            fields: self.fields.len() as u64,
+            records,
+            // `create` refuses more.
+            fields: self.fields.len() as u32,
+            parents: parents.len() as u32,
         };
         let index_place = self.output.place();
         let mut index = Xxh3::new();
         let outline = std::mem::take(&mut self.outline);
-        let records = std::mem::take(&mut self.records);
         self.put_index(&mut index, &head.to_bytes())?;
         self.put_index(&mut index, &outline)?;
+        for parent in &parents {
+            self.put_index(&mut index, &parent.to_bytes())?;
+        }
         let mut block = Vec::with_capacity(64 * RECORD_BYTES);
-        for some in records.chunks(64) {
+        for some in appended.chunks(64) {
             block.clear();
-            block.extend(some.iter().flat_map(|record| record.to_bytes()));
+            for layer in some.iter().flat_map(|appended| &appended.chunk.layers) {
+                let number = match layer.file == self.identity.id {
+                    true => 0,
+                    false => parents.iter().position(|parent| parent.id == layer.file).map_or(0, |place| place + 1),
+                };
+                let Ok(parent) = u8::try_from(number) else {
+                    return Err(self.misuse(format!("it would refer to {number} others, which are too many")));
+                };
+                block.extend(ChunkRecord { parent, ..layer.record }.to_bytes());
+            }
             self.put_index(&mut index, &block)?;
         }
         let index_bytes = self.output.place() - index_place;
         let bytes = self.output.place() + super::layout::FOOTER_BYTES as u64;
         let footer = Footer {
+            version: self.version,
             index_place,
             index_bytes,
             index_checksum: index.digest(),
-            chunks: self.chunks,
+            records,
             raw_bytes: self.raw_bytes,
             file_bytes: bytes,
             header_checksum: self.header_checksum,
@@ -661,6 +950,8 @@ impl ShardWriter {
         .to_bytes();
         self.hasher.update(&footer);
         self.output.put(&footer).map_err(|failure| self.write_error(failure))?;
+        let base = self.next_base(appended, parents, bytes);
+        let changed_share = (self.compared > 0).then(|| self.changed as f64 / self.compared as f64);
         let Self { path, output, hasher, raw_bytes, stored_bytes, codecs, encoding, .. } = self;
         let writing = output.finish().map_err(|(doing, source)| ShardError::Write { path, doing, source })?;
         Ok(ShardSummary {
@@ -671,7 +962,40 @@ impl ShardWriter {
             encode_seconds: encoding.as_secs_f64(),
             write_seconds: writing.as_secs_f64(),
             codecs,
+            changed_share,
+            base,
         })
+    }
+
+    /// What the next shard may build on.
+    fn next_base(&self, appended: Vec<Appended>, parents: Vec<Parent>, file_bytes: u64) -> Option<Arc<Base>> {
+        if self.lineage.digests == Digests::None {
+            return None;
+        }
+        let size = self.options.chunk_bytes as u64;
+        let mut fields: Vec<BaseField> = (self.fields.iter())
+            .map(|field| BaseField {
+                name: field.name.clone(),
+                bytes: field.bytes,
+                grain: field.grain,
+                chunks: std::iter::repeat_with(BaseChunk::default).take(field.bytes.div_ceil(size) as usize).collect(),
+            })
+            .collect();
+        for Appended { field, offset, chunk } in appended {
+            // Every chunk was claimed as one of its field.
+            fields[field as usize].chunks[(offset / size) as usize] = chunk;
+        }
+        let before = self.lineage.base.as_ref();
+        Some(Arc::new(Base {
+            identity: self.identity.clone(),
+            chunk_bytes: self.options.chunk_bytes,
+            own: Parent { id: self.identity.id, file_bytes, header_checksum: self.header_checksum },
+            parents,
+            fields,
+            depth: before.map_or(1, |base| base.depth + 1),
+            full_bytes: before.map_or(file_bytes, |base| base.full_bytes),
+            chain_bytes: before.map_or(0, |base| base.chain_bytes + file_bytes),
+        }))
     }
 
     fn put_index(&mut self, index: &mut Xxh3, bytes: &[u8]) -> Result<(), ShardError> {
