@@ -204,6 +204,8 @@ settings! {
         "how many of the newest checkpoints are kept";
     keep_every: u64 = "off", "PITON_KEEP_EVERY", Form::Count { least: 0, most: u64::MAX, zero: Some("off") },
         "checkpoints whose id is a multiple of this are kept for ever";
+    chain: u32 = "8", "PITON_CHAIN", Form::Count { least: 1, most: 64, zero: None },
+        "checkpoints in a row that may share what did not change between them; 1: each is complete in itself";
     group: bool = "false", "PITON_GROUP", Form::Switch,
         "the user's group may read the store";
     lag: u32 = "1", "PITON_LAG", Form::Count { least: 1, most: 64, zero: None },

@@ -61,6 +61,10 @@ pub(super) struct Vote {
     pub leaving: bool,
     /// The newest checkpoint that it could not write its part of.
     pub failed: u64,
+    /// Whether the next checkpoint must be complete in itself.
+    pub full: bool,
+    /// Rank 0: the newest checkpoint that this attempt committed.
+    pub committed: u64,
 }
 
 /// What all ranks said in a round.
@@ -77,6 +81,8 @@ pub(super) struct Verdict {
     pub any_leaving: bool,
     pub all_leaving: bool,
     pub failed: u64,
+    pub full: bool,
+    pub committed: u64,
     pub nanoseconds_per_tick: u64,
 }
 
@@ -95,6 +101,8 @@ const LEAVING: usize = 10;
 const MINUS_LEAVING: usize = 11;
 const FAILED: usize = 12;
 const NANOSECONDS: usize = 13;
+const FULL: usize = 14;
+const COMMITTED: usize = 15;
 
 /// Steps and ids are carried as signed numbers; no application counts so far.
 fn signed(value: u64) -> i64 {
@@ -114,12 +122,14 @@ impl Vote {
             (STOP, self.stop),
             (BUSY, self.busy),
             (LEAVING, self.leaving),
+            (FULL, self.full),
         ];
         for (place, flag) in flags {
             round[place] = i64::from(flag);
         }
         round[MINUS_LEAVING] = -i64::from(self.leaving);
         round[FAILED] = signed(self.failed);
+        round[COMMITTED] = signed(self.committed);
         round[NANOSECONDS] = signed(nanoseconds_per_tick);
         round
     }
@@ -139,6 +149,8 @@ impl Verdict {
             any_leaving: round[LEAVING] > 0,
             all_leaving: round[MINUS_LEAVING] < 0,
             failed: round[FAILED].unsigned_abs(),
+            full: round[FULL] > 0,
+            committed: round[COMMITTED].unsigned_abs(),
             nanoseconds_per_tick: round[NANOSECONDS].unsigned_abs(),
         }
     }
@@ -389,15 +401,16 @@ mod tests {
     proptest! {
         #[test]
         fn a_verdict_of_one_is_its_vote(
-            step in 0..1u64 << 60, flags in any::<[bool; 7]>(), failed in 0..1u64 << 60, tick in 0..1u64 << 60,
+            step in 0..1u64 << 60, flags in any::<[bool; 8]>(), failed in 0..1u64 << 60, tick in 0..1u64 << 60,
+            committed in 0..1u64 << 60,
         ) {
-            let [steps, time, request, forced, stop, busy, leaving] = flags;
+            let [steps, time, request, forced, stop, busy, leaving, full] = flags;
             let wants = Wants { steps, time, request };
-            let vote = Vote { step, wants, forced, stop, busy, leaving, failed };
+            let vote = Vote { step, wants, forced, stop, busy, leaving, failed, full, committed };
             let verdict = Verdict::decode(&vote.encode(tick, 5));
             let expected = Verdict {
                 min_step: step, max_step: step, min_tick: tick, max_tick: tick, wants, forced, stop, busy,
-                any_leaving: leaving, all_leaving: leaving, failed, nanoseconds_per_tick: 5,
+                any_leaving: leaving, all_leaving: leaving, failed, full, committed, nanoseconds_per_tick: 5,
             };
             prop_assert_eq!(verdict, expected);
             prop_assert!(verdict.in_step());

@@ -21,7 +21,7 @@ use crate::freeze::{Frozen, Plan, Staging};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::{End, Event};
 use crate::medium::Medium;
-use crate::shard::{EncodeOptions, Grain, Piece, ShardIdentity};
+use crate::shard::{EncodeOptions, Grain, Lineage, Piece, ShardIdentity};
 use crate::state::{Fields, State};
 use crate::store::{Finished, JobFolder, ManifestNotes};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod agreement;
+mod chain;
 mod errors;
 mod open;
 mod pipeline;
@@ -40,6 +41,7 @@ mod resume;
 pub use errors::{CheckpointError, FinishError, OpenError, Refusal, ResumeError};
 
 use agreement::{Agreement, Verdict, Vote, Wants};
+use chain::Chain;
 use pipeline::{CommitOrder, Fate, Pipeline, Task, begin_shard};
 use recorder::Recorder;
 
@@ -228,6 +230,9 @@ pub struct Checkpointer {
     frozen: Option<(CheckpointId, u64, u64)>,
     /// What became of it, once all ranks know.
     settled: Settled,
+    /// The newest checkpoint that this attempt committed, as all ranks know it; 0: none.
+    committed: u64,
+    chain: Chain,
     resumed: Option<Resumed>,
     due: Due,
     stopping: bool,
@@ -343,6 +348,8 @@ impl Checkpointer {
             busy: self.pipeline.is_busy(),
             leaving: false,
             failed: self.pipeline.newest_failure(),
+            full: self.chain.wants_full(self.next_id, self.pipeline.written().as_ref()),
+            committed: self.pipeline.newest_commit(),
         }
     }
 
@@ -356,6 +363,7 @@ impl Checkpointer {
         };
         let verdict = self.agreement.take(until_due)?;
         self.learn_of_failures(verdict.failed);
+        self.committed = self.committed.max(verdict.committed);
         if verdict.any_leaving || !verdict.in_step() {
             let reason = match verdict.any_leaving {
                 true => "a rank has called finish while others still tick".to_owned(),
@@ -384,7 +392,7 @@ impl Checkpointer {
             }
             return Ok(());
         }
-        let (id, frozen) = self.freeze(verdict.wants.reason(), None, state);
+        let (id, frozen) = self.freeze(verdict.wants.reason(), None, verdict.full, state);
         match frozen {
             Ok(()) => tick.frozen = Some(id),
             Err(why) => tick.problem = Some(format!("checkpoint {id} is dropped: {why}").into()),
@@ -414,6 +422,7 @@ impl Checkpointer {
         &mut self,
         reason: &str,
         label: Option<&str>,
+        full: bool,
         state: &mut S,
     ) -> (CheckpointId, Result<(), String>) {
         let (id, started) = (self.next_id, Instant::now());
@@ -436,7 +445,8 @@ impl Checkpointer {
             since: started,
             deadline: started + self.settings.commit_timeout,
         });
-        let copied = self.copy(id, state);
+        let lineage = self.chain.next(self.pipeline.written(), self.committed, full);
+        let copied = self.copy(id, lineage, state);
         let blocked_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // Noted before the background can have anything to say about it.
         let tick = self.agreement.tick();
@@ -457,7 +467,12 @@ impl Checkpointer {
         (id, result)
     }
 
-    fn copy<S: State + ?Sized>(&mut self, id: CheckpointId, state: &mut S) -> Result<(Task, u64), String> {
+    fn copy<S: State + ?Sized>(
+        &mut self,
+        id: CheckpointId,
+        lineage: Lineage,
+        state: &mut S,
+    ) -> Result<(Task, u64), String> {
         if let Some(arena) = self.pipeline.take_arena() {
             self.staging.put(arena);
         }
@@ -493,7 +508,7 @@ impl Checkpointer {
             None
         } else {
             self.job.make_checkpoint_folder(self.name_of(id)).map_err(|error| error.to_string())?;
-            let begun = begin_shard(&self.job, &identity, &outline, &grains, &self.encode);
+            let begun = begin_shard(&self.job, &identity, &outline, &grains, &self.encode, &lineage);
             let mut writer = begun.map_err(|error| error.to_string())?;
             writer.write(pool, &streamed).map_err(|error| error.to_string())?;
             Some(writer)
@@ -511,7 +526,7 @@ impl Checkpointer {
         };
         let total = total(&bytes);
         let appended = fields.append_paths();
-        Ok((Task { identity, outline, grains, frozen, begun, appended }, total))
+        Ok((Task { identity, outline, grains, frozen, lineage, begun, appended }, total))
     }
 
     fn plan(&self, fields: &[&[u8]]) -> Plan {
@@ -568,7 +583,9 @@ impl Checkpointer {
         self.pipeline.note_step(step);
         self.ensure_agreeing()?;
         self.settle_in_flight()?;
-        let vote = Vote { step, busy: self.pipeline.is_busy(), ..Vote::default() };
+        // One that is kept for ever should not keep others.
+        let full = label.is_some() || self.chain.wants_full(self.next_id, self.pipeline.written().as_ref());
+        let vote = Vote { step, busy: self.pipeline.is_busy(), full, ..Vote::default() };
         let verdict = self.agreement.round_now(&vote, self.timeout())?;
         if !verdict.in_step() {
             return Err(CheckpointError::OutOfStep { min: verdict.min_step, max: verdict.max_step });
@@ -576,7 +593,7 @@ impl Checkpointer {
         if verdict.busy {
             return Err(CheckpointError::Busy(self.frozen.map_or(self.next_id, |(id, ..)| id)));
         }
-        let (id, frozen) = self.freeze("asked for by the application", label, state);
+        let (id, frozen) = self.freeze("asked for by the application", label, verdict.full, state);
         frozen.map(|()| id).map_err(|message| CheckpointError::Freeze { id, message })
     }
 
@@ -633,6 +650,9 @@ impl Checkpointer {
         let told = self.agreement.broadcast(0, encode(&settled), timeout)?;
         self.settled =
             decode(&told).unwrap_or(Settled::Dropped { id, reason: "rank 0 did not say what became of it".into() });
+        if let Settled::Committed(id) = self.settled {
+            self.committed = self.committed.max(id.0);
+        }
         Ok(self.settled.clone())
     }
 
@@ -681,7 +701,8 @@ impl Checkpointer {
         };
         if saved_now.is_none() && !(is_final && matches!(settled, Settled::Committed(_))) {
             // A local failure is in the fate that all ranks learn.
-            let _ = self.freeze(if self.stopping { "halt" } else { "finish" }, None, state);
+            let reason = if self.stopping { "halt" } else { "finish" };
+            let _ = self.freeze(reason, None, verdict.full, state);
             settled = self.settle_in_flight()?;
         }
         let checkpoint = match (saved_now, settled) {

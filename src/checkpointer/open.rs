@@ -5,6 +5,7 @@
 //! in the store is changed before the claim.
 
 use super::agreement::{Agreement, Pace};
+use super::chain::Chain;
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::recorder::Recorder;
 use super::{Builder, Checkpointer, Due, OpenError, Refusal, Settled, decode, encode};
@@ -115,6 +116,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         requested: false,
         halt: false,
     };
+    let chain = Chain::new(settings.chain, settings.keep_every);
     Ok(Checkpointer {
         pipeline,
         agreement,
@@ -129,6 +131,8 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         step: 0,
         frozen: None,
         settled: Settled::Nothing,
+        committed: 0,
+        chain,
         resumed: None,
         due,
         stopping: false,

@@ -16,7 +16,7 @@ use super::recorder::Recorder;
 use crate::freeze::{Arena, Frozen};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::Event;
-use crate::shard::{EncodeOptions, Grain, Piece, ShardError, ShardIdentity, ShardSummary, ShardWriter};
+use crate::shard::{Base, EncodeOptions, Grain, Lineage, Piece, ShardError, ShardIdentity, ShardSummary, ShardWriter};
 use crate::state::Outline;
 use crate::store::{JobFolder, Manifest, ManifestNotes, RequestKind, RetentionPolicy, StoreError, temporary};
 use std::io;
@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub outline: Outline,
     pub grains: Vec<Grain>,
     pub frozen: Frozen,
+    /// What the shard builds on.
+    pub lineage: Lineage,
     /// Where the shard was begun while the application waited, since the state is larger than the arena may be.
     pub begun: Option<ShardWriter>,
     /// Output files whose length is part of the state: their content must last as long as the checkpoint does.
@@ -58,6 +60,16 @@ pub(super) enum Fate {
     Dropped(String),
 }
 
+/// What a shard leaves for the one after it.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    pub id: CheckpointId,
+    /// What the next one may build on, if this one's checkpoint is committed.
+    pub base: Option<Arc<Base>>,
+    /// The share of the state that was not as in the base.
+    pub changed_share: Option<f64>,
+}
+
 /// What both sides see.
 #[derive(Debug, Default)]
 struct State {
@@ -67,12 +79,15 @@ struct State {
     durable: Option<CheckpointId>,
     failed: Option<(CheckpointId, String)>,
     arena: Option<Arena>,
-    /// What the last shard took, for the check of room before the next.
+    /// What the newest shard that is durable leaves for the next, and what changed in it.
+    written: Option<Written>,
+    /// What the last complete shard took, for the check of room before the next.
     last_stored: Option<u64>,
     order: Option<CommitOrder>,
     /// Another rank could not write its part of this checkpoint.
     failed_elsewhere: Option<(CheckpointId, String)>,
     fate: Option<(CheckpointId, Fate)>,
+    committed: Option<CheckpointId>,
     /// The user's requests that were taken up.
     checkpoint_requested: bool,
     halt_requested: bool,
@@ -189,6 +204,16 @@ impl Pipeline {
     /// The newest checkpoint that this rank could not write, or 0.
     pub(super) fn newest_failure(&self) -> u64 {
         self.shared.lock().failed.as_ref().map_or(0, |(id, _)| id.0)
+    }
+
+    /// The newest shard that this rank wrote.
+    pub(super) fn written(&self) -> Option<Written> {
+        self.shared.lock().written.clone()
+    }
+
+    /// Rank 0: the newest checkpoint that was committed, or 0.
+    pub(super) fn newest_commit(&self) -> u64 {
+        self.shared.lock().committed.map_or(0, |id| id.0)
     }
 
     /// The memory of the last checkpoint, once it is written.
@@ -314,10 +339,17 @@ impl Writer {
                 }
             };
             let (id, started) = (task.identity.id, Instant::now());
-            let Task { identity, outline, grains, frozen, begun, appended } = *task;
+            let Task { identity, outline, grains, frozen, lineage, begun, appended } = *task;
+            let builds_on = lineage.base.as_ref().map(|base| base.id());
             let name = CheckpointName { epoch: identity.epoch, id };
-            let work =
-                Work { identity: &identity, outline: &outline, grains: &grains, frozen: &frozen, appended: &appended };
+            let work = Work {
+                identity: &identity,
+                outline: &outline,
+                grains: &grains,
+                frozen: &frozen,
+                lineage: &lineage,
+                appended: &appended,
+            };
             let result = catch_unwind(AssertUnwindSafe(|| self.write(name, &work, begun, last_stored)))
                 .unwrap_or_else(|_| Err("the writer panicked; please report this as a bug of Piton".into()));
             let mut state = self.shared.lock();
@@ -325,11 +357,14 @@ impl Writer {
             state.writing = state.task.is_some();
             state.arena = Some(frozen.into_arena());
             let event = match result {
-                Ok(summary) => {
-                    state.last_stored = Some(summary.bytes);
+                Ok(ShardSummary { bytes, raw_bytes, changed_share, base, .. }) => {
+                    if builds_on.is_none() {
+                        state.last_stored = Some(bytes);
+                    }
                     state.durable = Some(id);
+                    state.written = Some(Written { id, base, changed_share });
                     let seconds = started.elapsed().as_secs_f64();
-                    Event::ShardDurable { id, bytes: summary.bytes, raw_bytes: summary.raw_bytes, seconds }
+                    Event::ShardDurable { id, bytes, raw_bytes, seconds, builds_on, changed_share }
                 }
                 Err(why) => {
                     state.failed = Some((id, why.clone()));
@@ -375,7 +410,7 @@ impl Writer {
             None => {
                 self.job.make_checkpoint_folder(name).map_err(|error| error.to_string())?;
                 self.check_room(name, work.outline, last_stored)?;
-                begin_shard(&self.job, work.identity, work.outline, work.grains, &self.options.encode)
+                begin_shard(&self.job, work.identity, work.outline, work.grains, &self.options.encode, work.lineage)
                     .map_err(|error| error.to_string())?
             }
         };
@@ -395,7 +430,8 @@ impl Writer {
     /// Refuses a checkpoint for which there is no room, before it fills the file system for everybody.
     fn check_room(&self, name: CheckpointName, outline: &Outline, last_stored: Option<u64>) -> Result<(), String> {
         let raw: u64 = outline.fields.iter().map(|field| field.bytes).sum();
-        // What the last one took, and some more; the first may take as much as the state.
+        // What the last complete one took, and some more; the first may take as much as the state. What builds on others may
+        // turn out to take as much, too: nobody knows yet how much changed.
         let own = last_stored.map_or(raw, |stored| (stored + stored / 10).min(raw)).saturating_add(64 << 10);
         let folder = self.job.checkpoint_folder(name);
         // Where the file system does not say, writing will tell.
@@ -416,6 +452,7 @@ struct Work<'a> {
     outline: &'a Outline,
     grains: &'a [Grain],
     frozen: &'a Frozen,
+    lineage: &'a Lineage,
     appended: &'a [PathBuf],
 }
 
@@ -426,10 +463,11 @@ pub(super) fn begin_shard(
     outline: &Outline,
     grains: &[Grain],
     options: &EncodeOptions,
+    lineage: &Lineage,
 ) -> Result<ShardWriter, ShardError> {
     let name = CheckpointName { epoch: identity.epoch, id: identity.id };
     let path = temporary(&job.shard_path(name, identity.rank as usize));
-    ShardWriter::create(&**job.medium(), &path, identity, outline, grains, options)
+    ShardWriter::create_in(&**job.medium(), &path, identity, outline, grains, options, lineage.clone())
 }
 
 fn make_durable(path: &std::path::Path) -> io::Result<()> {
@@ -590,6 +628,9 @@ impl Steward {
             Fate::Dropped(why) => Event::Dropped { id, reason: why.clone() },
         });
         let mut state = self.shared.lock();
+        if committed {
+            state.committed = Some(id);
+        }
         state.fate = Some((id, fate));
         state.order = None;
         drop(state);

@@ -115,6 +115,7 @@ impl Checkpointer {
             self.step = resumed.step;
             self.pipeline.note_step(resumed.step);
             self.due.passed(resumed.step);
+            self.chain.goes_on();
         }
         self.due.since = Instant::now();
         self.resumed = resumed;

@@ -84,7 +84,18 @@ pub enum Event {
     /// The state was copied, and the application computes on.
     Frozen { id: CheckpointId, blocked_ns: u64, bytes: u64 },
     /// This rank's shard is durable under its final name.
-    ShardDurable { id: CheckpointId, bytes: u64, raw_bytes: u64, seconds: f64 },
+    ShardDurable {
+        id: CheckpointId,
+        bytes: u64,
+        raw_bytes: u64,
+        seconds: f64,
+        /// The checkpoint whose chunks it refers to where they did not change; none: it is complete in itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        builds_on: Option<CheckpointId>,
+        /// The share of the state that is not as in that one, 0 to 1, as far as it was compared.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        changed_share: Option<f64>,
+    },
     /// The checkpoint is durable and committed.
     Committed {
         id: CheckpointId,

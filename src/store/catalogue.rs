@@ -91,6 +91,27 @@ impl Catalogue {
         self.entries.iter().rev().filter(|entry| entry.name.epoch >= self.lineage && entry.is_candidate())
     }
 
+    /// The checkpoints that refer to `name`, directly or not, oldest first: without it they are lost.
+    #[must_use]
+    pub fn dependents(&self, name: CheckpointName) -> Vec<CheckpointName> {
+        let needs = |entry: &&CheckpointEntry| {
+            entry.name.epoch == name.epoch
+                && entry.manifest().is_some_and(|manifest| manifest.parents.contains(&name.id))
+        };
+        self.entries.iter().filter(needs).map(|entry| entry.name).collect()
+    }
+
+    /// The checkpoints that `entry` refers to and that are no longer there.
+    #[must_use]
+    pub fn missing_parents(&self, entry: &CheckpointEntry) -> Vec<CheckpointId> {
+        let is_there = |id: &CheckpointId| {
+            let name = CheckpointName { epoch: entry.name.epoch, id: *id };
+            self.entries.iter().any(|other| other.name == name)
+        };
+        let parents = entry.manifest().map(|manifest| manifest.parents.as_slice()).unwrap_or_default();
+        parents.iter().filter(|id| !is_there(id)).copied().collect()
+    }
+
     /// Whether any checkpoint was ever committed, or could be rolled forward, in any lineage.
     #[must_use]
     pub fn holds_anything(&self) -> bool {
@@ -226,6 +247,7 @@ impl JobFolder {
             shards: Vec::new(),
         };
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        let mut parents: BTreeSet<CheckpointId> = BTreeSet::new();
         for rank in 0..world as usize {
             let path = self.shard_path(name, rank);
             let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
@@ -259,6 +281,7 @@ impl JobFolder {
                 xxh3_128: format!("{:032x}", shard.digest()),
                 blocks: Vec::new(),
             };
+            parents.extend(shard.parents().iter().map(|parent| parent.id));
             for field in &shard.outline().fields {
                 entry.raw_bytes += field.bytes;
                 if let Some(block) = &field.block {
@@ -282,6 +305,7 @@ impl JobFolder {
             manifest.stored_bytes += entry.bytes;
             manifest.shards.push(entry);
         }
+        manifest.parents = parents.into_iter().collect();
         Ok(manifest)
     }
 }

@@ -38,7 +38,8 @@ pub struct Manifest {
     pub reason: String,
     /// The name that the application gave it; labelled ones are never retired.
     pub label: Option<String>,
-    /// Checkpoints of the same epoch that hold chunks of this one; none where it is complete in itself.
+    /// Checkpoints of the same epoch that hold chunks of this one, all of them, oldest first; none where it is complete in
+    /// itself.
     pub parents: Vec<CheckpointId>,
     /// Bytes of the state, before compression.
     pub raw_bytes: u64,
@@ -107,7 +108,14 @@ impl Manifest {
         self.shards.get(rank)
     }
 
-    /// What is wrong with it in itself, if anything: ranks out of order, file names that lead elsewhere.
+    /// It and all checkpoints without which it can't be read.
+    pub fn family(&self) -> impl Iterator<Item = CheckpointName> {
+        let epoch = self.epoch;
+        self.parents.iter().copied().chain([self.id]).map(move |id| CheckpointName { epoch, id })
+    }
+
+    /// What is wrong with it in itself, if anything: ranks out of order, file names that lead elsewhere, parents that are not
+    /// older.
     #[must_use]
     pub fn inconsistency(&self) -> Option<String> {
         if self.shards.len() != self.world as usize {
@@ -117,6 +125,9 @@ impl Manifest {
             if shard.rank as usize != rank || shard.file != super::shard_file(rank) {
                 return Some(format!("its entry {rank} is that of rank {} in file {:?}", shard.rank, shard.file));
             }
+        }
+        if self.parents.iter().zip(self.family().skip(1)).any(|(older, newer)| *older >= newer.id) {
+            return Some(format!("its parents are not older than it, each than the next: {:?}", self.parents));
         }
         None
     }

@@ -52,9 +52,11 @@ pub fn sentence(event: &Event) -> (String, Style) {
         Event::Frozen { id, blocked_ns, bytes } => {
             format!("checkpoint {id}: {} frozen, blocked {}", human::size(*bytes), nanoseconds(*blocked_ns))
         }
-        Event::ShardDurable { id, bytes, raw_bytes, seconds } => {
+        Event::ShardDurable { id, bytes, raw_bytes, seconds, builds_on, changed_share } => {
             let (size, ratio) = (human::size(*bytes), human::ratio(*raw_bytes, *bytes));
-            format!("checkpoint {id}: shard of {size} ({ratio}) durable in {}", human::short(*seconds))
+            let on = builds_on.map_or_else(String::new, |on| format!(", on top of {on}"));
+            let changed = changed_share.map_or_else(String::new, |share| format!(", {:.1} % changed", share * 100.0));
+            format!("checkpoint {id}: shard of {size} ({ratio}) durable in {}{on}{changed}", human::short(*seconds))
         }
         Event::Committed { id, step, commit_ns, bytes, raw_bytes, label } => {
             let (size, ratio) = (human::size(*bytes), human::ratio(*raw_bytes, *bytes));
