@@ -50,7 +50,8 @@ impl Chain {
         let newest = written.and_then(|written| written.base.as_ref()).or(self.committed.as_ref());
         let ends = |base: &Arc<Base>| base.depth() >= self.most || base.chain_bytes() > base.full_bytes();
         let is_new = |written: &&Written| self.committed.as_ref().is_none_or(|base| base.id() != written.id);
-        let complete = written.filter(is_new).and_then(|written| written.base.as_ref()).filter(|base| base.depth() == 1);
+        let complete =
+            written.filter(is_new).and_then(|written| written.base.as_ref()).filter(|base| base.depth() == 1);
         let to_come = self.complete_first.saturating_sub(u32::from(complete.is_some()));
         to_come > 0 || id.0.checked_rem(self.keep_every) == Some(0) || newest.is_none_or(ends)
     }

@@ -252,6 +252,12 @@ impl Reader {
         &self.job
     }
 
+    /// The threads that it reads with.
+    #[must_use]
+    pub fn pool(&self) -> &ThreadPool {
+        &self.pool
+    }
+
     /// All checkpoints and in what state they are.
     ///
     /// # Errors

@@ -127,6 +127,24 @@ pub struct Claim {
     pub program: String,
 }
 
+impl Claim {
+    /// That of a program which writes into the job's store for a moment, as opposed to an attempt of the application.
+    #[must_use]
+    pub fn of_program(epoch: Epoch, job: &str, world: u32) -> Self {
+        Self {
+            epoch,
+            job: job.to_owned(),
+            process: ProcessIdentity::current(),
+            world,
+            created_unix_ms: super::unix_milliseconds(),
+            fresh: false,
+            journal_beat_ms: 1000,
+            library: env!("CARGO_PKG_VERSION").to_owned(),
+            program: "piton".into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,7 @@ use thiserror::Error;
 
 mod catalogue;
 mod claim;
+mod compact;
 mod liveness;
 mod manifest;
 mod records;

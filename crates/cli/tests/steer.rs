@@ -235,3 +235,53 @@ fn the_journal_tells_what_happened() {
     assert!(text.is_empty() && complaint.contains("no such event"), "{complaint}");
     assert_eq!(piton(folder, &["journal", "--epoch", "9"]).status.code(), Some(1));
 }
+
+/// A state of which a step changes a part.
+#[derive(piton::State)]
+struct Slow {
+    field: Vec<f64>,
+    step: u64,
+}
+
+#[test]
+fn compact_makes_the_newest_complete_and_prune_then_needs_no_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let state = |step: u64| {
+        let field = (0..40_000u64).map(|i| (i as f64).sin() + if i < step * 10 { step as f64 } else { 0.0 }).collect();
+        Slow { field, step }
+    };
+    let mut session = Checkpointer::builder("slow").dir(folder).set("log", "quiet").open(Solo::default()).unwrap();
+    session.resume(&mut state(0)).unwrap();
+    for step in 1..=5 {
+        session.checkpoint_now(step, None, &mut state(step)).unwrap();
+        session.wait();
+    }
+    let (_, complaint) = fails(folder, &["compact"], 2);
+    assert!(complaint.contains("seems to run"), "{complaint}");
+    session.finish(&mut state(5)).unwrap();
+
+    let shown = json(folder, &["show", "slow", "latest"]);
+    assert_eq!(shown["parents"], serde_json::json!([2, 3, 4]));
+    let (_, complaint) = fails(folder, &["rm", "3"], 2);
+    assert!(complaint.contains("holds chunks of checkpoint 4"), "{complaint}");
+    let compacted = json(folder, &["compact", "slow"]);
+    assert_eq!(compacted["to"], serde_json::json!({"epoch": 2, "id": 6}));
+    assert_eq!(compacted["changed"], true);
+    assert!(ok(folder, &["verify"]).contains("sound"));
+    let pruned = json(folder, &["prune", "--keep", "1", "--yes"]);
+    assert_eq!(pruned["problems"], serde_json::json!([]));
+    let left: Vec<u64> = {
+        let list = json(folder, &["ls", "slow"]);
+        list["checkpoints"].as_array().unwrap().iter().map(|row| row["id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(left, [6]);
+    assert_eq!(json(folder, &["compact"])["changed"], false);
+    // It still is the end of the job, with the same state.
+    let mut session =
+        Checkpointer::builder("slow").dir(folder).set("log", "quiet").args(["--resume"]).open(Solo::default()).unwrap();
+    let mut slow = state(0);
+    let resumed = session.resume(&mut slow).unwrap().unwrap();
+    assert!(resumed.finished);
+    assert_eq!((resumed.step, slow.step, slow.field == state(5).field), (5, 5, true));
+}

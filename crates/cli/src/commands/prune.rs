@@ -102,7 +102,8 @@ impl Prune {
                 names.clear();
             }
             list.clear();
-            for name in names {
+            // Those that refer to others before these.
+            for name in names.into_iter().rev() {
                 let row = about(&[name]);
                 match reader.job().remove(name) {
                     Ok(()) => list.extend(row),

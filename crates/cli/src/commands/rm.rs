@@ -57,12 +57,14 @@ impl Rm {
             }
         }
         let mut removed = Vec::new();
-        for name in names {
+        // Those that refer to others before these.
+        for name in names.into_iter().rev() {
             folder.remove(name)?;
             // A pin of what is not there would pin whatever gets its name.
             folder.unpin(name)?;
             removed.push(format!("{}/{}", name.epoch, name.id));
         }
+        removed.reverse();
         if output.is_json() {
             output.json(&Gone { job: folder.name().to_owned(), removed })?;
         } else {

@@ -64,6 +64,8 @@ fn sail(rank: ThreadsRank, folder: &Path, arguments: &[&str], until: u64) {
         .set("log", "quiet")
         .set("chunk", "64KiB")
         .set("keep", 3)
+        // Each complete in itself: what is broken of one is not broken of another.
+        .set("chain", 1)
         .args(arguments.iter().copied())
         .open(rank)
         .unwrap();
@@ -114,6 +116,7 @@ pub fn walk_open(folder: &Path, arguments: &[&str]) -> Checkpointer {
         .set("request_poll", "10ms")
         .set("round_target", "1ms")
         .set("keep", 100)
+        .set("chain", 1)
         .args(arguments.iter().copied())
         .open(Solo::default())
         .unwrap()
