@@ -497,6 +497,8 @@ fn errors_that_cost_nothing() {
             let mut checkpointer = builder(folder.path())
                 .every_steps(10)
                 .set("request_poll", "10ms")
+                // What others build on is not retired.
+                .set("chain", 1)
                 .medium(Faulty::medium(&faults))
                 .open(rank)
                 .unwrap();

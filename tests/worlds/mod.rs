@@ -28,11 +28,13 @@ pub const JOB: &str = "walk";
 pub const STORE: &str = "/scratch/store";
 pub const KEEP: usize = 2;
 
-/// The state of one rank: a field that grows, one that does not, a value and a constant; all follow from rank and step.
+/// The state of one rank: a field that grows, one that does not, one of which little changes, so that checkpoints build on others,
+/// a value and a constant; all follow from rank and step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Walk {
     pub places: Vec<f64>,
     pub counts: [u32; 4],
+    pub ground: Vec<u64>,
     pub seed: u64,
     pub width: u64,
 }
@@ -41,6 +43,7 @@ impl State for Walk {
     fn describe<'a>(&'a mut self, fields: &mut Fields<'a>) {
         fields.array("places", &mut self.places);
         fields.slice("counts", &mut self.counts);
+        fields.array("ground", &mut self.ground);
         fields.value("seed", &mut self.seed);
         fields.constant("width", &self.width);
     }
@@ -48,7 +51,13 @@ impl State for Walk {
 
 impl Walk {
     pub fn new(rank: usize) -> Self {
-        Self { places: vec![0.5; 4 + rank], counts: [0; 4], seed: rank as u64 + 1, width: 7 }
+        Self {
+            places: vec![0.5; 4 + rank],
+            counts: [0; 4],
+            ground: vec![rank as u64; 8 * 512],
+            seed: rank as u64 + 1,
+            width: 7,
+        }
     }
 
     pub fn advance(&mut self) {
@@ -57,6 +66,8 @@ impl Walk {
             *place += (self.seed >> 11) as f64 / (1u64 << 53) as f64 - 0.5;
         }
         self.counts[(self.seed >> 33) as usize % 4] += 1;
+        let place = (self.seed >> 40) as usize % self.ground.len();
+        self.ground[place] = self.seed;
         self.places.push(self.width as f64);
     }
 
