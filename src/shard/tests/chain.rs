@@ -65,7 +65,7 @@ fn three(pages: usize) -> Fields {
         (
             "smooth",
             FieldClass::Array,
-            (0..pages * 512).flat_map(|i| (i as f64 * 0.01).sin().to_le_bytes()).collect(),
+            (0..pages * 512).flat_map(|i| (i as f64 * 0.125 + (i * i % 97) as f64).to_le_bytes()).collect(),
             eight,
         ),
         ("noise", FieldClass::Array, (0..pages * 512).flat_map(|_| random(&mut state).to_le_bytes()).collect(), eight),
@@ -223,4 +223,39 @@ proptest! {
             prop_assert!(read(&medium, id).unwrap() == expected, "checkpoint {}", id);
         }
     }
+}
+
+/// Chains of version 2 are read for ever: this one was made when the format was settled.
+#[test]
+fn the_chain_of_version_2_is_still_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chain-v2");
+    let path = |id: u64| root.join(CheckpointId(id).folder()).join(file());
+    let mut fields = three(9);
+    let mut states = Vec::new();
+    let medium = Memory::default();
+    let mut base = None;
+    for id in 1..=3 {
+        base = write_in(&medium, id, &fields, 4096 * 4, on(&base), &[]).base;
+        states.push(contents(&fields));
+        fields[0].2[id as usize * 5000] ^= 1;
+        fields[1].2[id as usize * 3] ^= 1;
+    }
+    if std::env::var_os("PITON_WRITE_GOLDEN").is_some() {
+        for id in 1..=3 {
+            std::fs::create_dir_all(path(id).parent().unwrap()).unwrap();
+            std::fs::write(path(id), medium.bytes(&path_of(id))).unwrap();
+        }
+    }
+    for (id, expected) in (1..).zip(states) {
+        let reader = ShardReader::open(&RealMedium::default(), &path(id)).unwrap();
+        assert_eq!(reader.verify(&POOL, &|_| {}).unwrap(), []);
+        for (field, bytes) in expected.iter().enumerate() {
+            assert!(reader.read_field(&POOL, field).unwrap() == *bytes, "checkpoint {id}, field {field}");
+        }
+    }
+    let newest = ShardReader::open(&RealMedium::default(), &path(3)).unwrap();
+    assert_eq!(newest.parents().iter().map(|parent| parent.id.0).collect::<Vec<_>>(), [1, 2]);
+    let patches = newest.chunks().filter(|record| record.patched > 0).count();
+    let shared = newest.chunks().filter(|record| record.parent > 0).count();
+    assert!(patches > 1 && shared > patches, "{patches} patches, {shared} shared");
 }
