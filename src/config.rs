@@ -29,7 +29,7 @@ mod value;
 
 pub use error::ConfigError;
 pub use source::reads_argument;
-pub use value::{Compression, Log, ResumeRequest};
+pub use value::{Compression, Log, Processors, ResumeRequest};
 
 use source::Assignment;
 use value::{Form, FormValue};
@@ -222,6 +222,10 @@ settings! {
         "how long a checkpoint may take until it is committed, or is dropped";
     threads: u32 = "auto", "PITON_THREADS", Form::Count { least: 0, most: 1024, zero: Some("auto") },
         "threads per rank that copy and encode; `auto`: the processors of the node shared among its ranks";
+    cpus: Processors = "auto", "PITON_CPUS", Form::Processors,
+        "processors that encoding and writing run on: a list as in `0-3,8`, those of the rank itself (`own`), or all that the job may use (`auto`)";
+    nice: u32 = "10", "PITON_NICE", Form::Count { least: 0, most: 19, zero: None },
+        "how far encoding and writing give way to the application: 0 not at all, 19 most";
     compression: Compression = "auto", "PITON_COMPRESSION", Form::Compression,
         "how hard to compress: `auto` decides from the data, `raw` never does, a number is zstd's level";
     chunk: u64 = "512KiB", "PITON_CHUNK",

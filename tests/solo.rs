@@ -164,3 +164,29 @@ fn a_job_that_still_runs_is_not_started_twice() {
     let second = open(folder.path(), &["--resume", "--take-over"]).unwrap();
     assert!(second.epoch() > first.epoch());
 }
+
+#[test]
+fn what_writing_cost_the_steps_is_in_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut walk = Walk::new();
+    let mut checkpointer = open(folder.path(), &[]).unwrap();
+    checkpointer.resume(&mut walk).unwrap();
+    let slowed = || {
+        let journal =
+            piton::journal::read(&piton::medium::RealMedium::default(), &folder.path().join("walk/000001")).unwrap();
+        let events = journal.records.into_iter().map(|record| record.event);
+        events.filter(|event| matches!(event, piton::journal::Event::Slowed { .. })).collect::<Vec<_>>()
+    };
+    let (mut step, start) = (0, std::time::Instant::now());
+    while slowed().is_empty() {
+        assert!(start.elapsed().as_secs() < 60, "never said");
+        walk.advance();
+        step += 1;
+        assert_eq!(checkpointer.tick(step, &mut walk).problem(), None);
+    }
+    let piton::journal::Event::Slowed { seconds, steps, step_seconds, lost_seconds, .. } = slowed()[0] else {
+        panic!()
+    };
+    assert!(steps > 0 && step_seconds > 0.0);
+    assert!((lost_seconds - (seconds - step_seconds * steps as f64)).abs() < 1e-9);
+}

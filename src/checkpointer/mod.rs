@@ -31,12 +31,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod agreement;
+mod background;
 mod chain;
 mod errors;
 mod open;
 mod pipeline;
 mod recorder;
 mod resume;
+mod slowdown;
 
 pub use errors::{CheckpointError, FinishError, OpenError, Refusal, ResumeError};
 
@@ -44,6 +46,7 @@ use agreement::{Agreement, Verdict, Vote, Wants};
 use chain::Chain;
 use pipeline::{CommitOrder, Fate, Pipeline, Task, begin_shard};
 use recorder::Recorder;
+use slowdown::Slowdown;
 
 /// How long a checkpointer that is dropped without [`Checkpointer::finish`] waits for what is in flight.
 const LAST_WAIT: Duration = Duration::from_secs(20);
@@ -233,6 +236,7 @@ pub struct Checkpointer {
     /// The newest checkpoint that this attempt committed, as all ranks know it; 0: none.
     committed: u64,
     chain: Chain,
+    slowdown: Slowdown,
     resumed: Option<Resumed>,
     due: Due,
     stopping: bool,
@@ -296,7 +300,7 @@ impl Checkpointer {
     pub fn tick<S: State + ?Sized>(&mut self, step: u64, state: &mut S) -> Tick {
         self.step = step;
         self.pipeline.note_step(step);
-        if self.agreement.idle_tick() {
+        if self.agreement.idle_tick() && !self.pipeline.shard_is_done() {
             return Tick { stop: self.stopping, frozen: None, problem: None };
         }
         self.busy_tick(state)
@@ -305,11 +309,27 @@ impl Checkpointer {
     #[cold]
     fn busy_tick<S: State + ?Sized>(&mut self, state: &mut S) -> Tick {
         let mut tick = Tick::default();
+        if self.pipeline.take_shard_done() {
+            self.note_slowdown();
+        }
         if let Err(error) = self.play_round(state, &mut tick) {
             self.give_up_agreeing(&error, &mut tick);
         }
         tick.stop = self.stopping;
         tick
+    }
+
+    /// Writes down what the checkpoint that was just written cost the application's steps.
+    fn note_slowdown(&mut self) {
+        if let Some(slowed) = self.slowdown.over(Instant::now(), self.step) {
+            self.recorder.record(Event::Slowed {
+                id: slowed.id,
+                seconds: slowed.during.as_secs_f64(),
+                steps: slowed.steps,
+                step_seconds: slowed.step_seconds,
+                lost_seconds: slowed.lost_seconds,
+            });
+        }
     }
 
     /// What a tick does when a verdict or a vote is due.
@@ -455,6 +475,7 @@ impl Checkpointer {
             Ok((task, bytes)) => {
                 self.recorder.record(Event::Frozen { id, blocked_ns, bytes });
                 self.pipeline.write(task);
+                self.slowdown.frozen(id, started, Instant::now(), step);
                 Ok(())
             }
             Err(why) => {
@@ -633,6 +654,9 @@ impl Checkpointer {
         }
         let deadline = Instant::now() + self.settings.commit_timeout;
         let own = self.pipeline.wait_for_writer(id, deadline);
+        self.pipeline.take_shard_done();
+        // Whatever is timed begins anew: the application waited.
+        self.slowdown.begin(Instant::now(), self.step);
         self.ensure_agreeing()?;
         // Others may still wait for their file systems.
         let timeout = self.settings.commit_timeout + self.timeout();

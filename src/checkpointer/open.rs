@@ -5,9 +5,11 @@
 //! in the store is changed before the claim.
 
 use super::agreement::{Agreement, Pace};
+use super::background::Background;
 use super::chain::Chain;
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::recorder::Recorder;
+use super::slowdown::Slowdown;
 use super::{Builder, Checkpointer, Due, OpenError, Refusal, Settled, decode, encode};
 use crate::comm::Communicator;
 use crate::config::{Compression, Layer, Origin, ResumeRequest, Settings};
@@ -78,6 +80,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
     };
     let options = PipelineOptions {
         encode: encode.clone(),
+        background: Background { nice: settings.nice, cpus: settings.cpus.clone() },
         retention: RetentionPolicy { keep: settings.keep as usize, keep_every: settings.keep_every },
         request_poll: settings.request_poll,
         journal_beat: settings.journal_beat,
@@ -132,6 +135,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         frozen: None,
         settled: Settled::Nothing,
         committed: 0,
+        slowdown: Slowdown::default(),
         chain,
         resumed: None,
         due,

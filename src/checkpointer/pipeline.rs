@@ -9,9 +9,11 @@
 //! Comes in: frozen copies, one at a time. Goes out: what became of each, under one lock that the application's thread looks
 //! at in passing.
 //! What must hold: the application's thread never waits for a file system here, except where it asks to
-//! ([`Pipeline::wait_for_writer`], [`Pipeline::wait_for_commit`]), and then no longer than it says; whatever these threads
+//! ([`Pipeline::wait_for_writer`], [`Pipeline::wait_for_commit`]), and then no longer than it says; what encodes and writes
+//! behind its back gives way to it, what it waits for (copies, and the way back) does not; whatever these threads
 //! meet, errors and panics of ours included, costs the checkpoint in flight and nothing else; no communicator is used here.
 
+use super::background::Background;
 use super::recorder::Recorder;
 use crate::freeze::{Arena, Frozen};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
@@ -102,6 +104,8 @@ struct Shared {
     step: AtomicU64,
     /// Something for the application's thread to look at: spares it the lock.
     requested: AtomicBool,
+    /// A shard was written, or given up, and the application's thread has not seen it yet.
+    shard_done: AtomicBool,
 }
 
 impl Shared {
@@ -115,6 +119,7 @@ impl Shared {
 #[derive(Debug, Clone)]
 pub(super) struct PipelineOptions {
     pub encode: EncodeOptions,
+    pub background: Background,
     pub retention: RetentionPolicy,
     pub request_poll: Duration,
     pub journal_beat: Duration,
@@ -144,16 +149,19 @@ impl Pipeline {
         threads: usize,
     ) -> io::Result<Self> {
         let rank = options.rank;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(move |index| format!("piton-{rank}-{index}"))
-            .build()
-            .map_err(io::Error::other)?;
+        let named = |name: &'static str| {
+            let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            builder.thread_name(move |index| format!("piton-{name}-{rank}-{index}"))
+        };
+        let pool = named("copy").build().map_err(io::Error::other)?;
+        let background = options.background.clone();
+        let encoders = named("encode").start_handler(move |_| background.enter()).build().map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             step: AtomicU64::new(0),
             requested: AtomicBool::new(false),
+            shard_done: AtomicBool::new(false),
         });
         let mut pipeline =
             Self { shared: Arc::clone(&shared), threads: Vec::new(), pool: Arc::new(pool), is_steward: rank == 0 };
@@ -161,7 +169,7 @@ impl Pipeline {
             job: job.clone(),
             shared: Arc::clone(&shared),
             recorder: Arc::clone(recorder),
-            pool: Arc::clone(&pipeline.pool),
+            encoders,
             options: options.clone(),
         };
         pipeline.spawn("piton-writer", move || writer.run())?;
@@ -184,7 +192,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The threads that copy, encode and decode.
+    /// The threads that copy and decode while the application waits.
     pub(super) fn pool(&self) -> &Arc<rayon::ThreadPool> {
         &self.pool
     }
@@ -193,6 +201,17 @@ impl Pipeline {
     #[inline]
     pub(super) fn note_step(&self, step: u64) {
         self.shared.step.store(step, Ordering::Relaxed);
+    }
+
+    /// Whether a shard was done since this was last taken. One load: every tick asks.
+    #[inline]
+    pub(super) fn shard_is_done(&self) -> bool {
+        self.shared.shard_done.load(Ordering::Relaxed)
+    }
+
+    /// Whether a shard was done, once.
+    pub(super) fn take_shard_done(&self) -> bool {
+        self.shard_is_done() && self.shared.shard_done.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a checkpoint is in flight on this rank: being written, or (rank 0) not yet committed or dropped.
@@ -319,12 +338,13 @@ struct Writer {
     job: JobFolder,
     shared: Arc<Shared>,
     recorder: Arc<Recorder>,
-    pool: Arc<rayon::ThreadPool>,
+    encoders: rayon::ThreadPool,
     options: PipelineOptions,
 }
 
 impl Writer {
     fn run(self) {
+        self.options.background.enter();
         loop {
             let (task, last_stored) = {
                 let mut state = self.shared.lock();
@@ -372,6 +392,7 @@ impl Writer {
                 }
             };
             drop(state);
+            self.shared.shard_done.store(true, Ordering::Relaxed);
             self.recorder.record(event);
             self.shared.changed.notify_all();
         }
@@ -419,7 +440,7 @@ impl Writer {
             .map(|field| Piece { field, offset: plan.streamed(field), bytes: work.frozen.bytes(field), changed: None })
             .filter(|piece| !piece.bytes.is_empty())
             .collect();
-        writer.write(&self.pool, &pieces).map_err(|error| error.to_string())?;
+        writer.write(&self.encoders, &pieces).map_err(|error| error.to_string())?;
         let summary = writer.finish().map_err(|error| error.to_string())?;
         for path in work.appended {
             make_durable(path).map_err(|error| format!("cannot make {} durable: {error}", path.display()))?;

@@ -118,6 +118,7 @@ impl Checkpointer {
             self.chain.goes_on();
         }
         self.due.since = Instant::now();
+        self.slowdown.begin(self.due.since, self.step);
         self.resumed = resumed;
         Ok(resumed)
     }

@@ -7,6 +7,7 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "dir" => ["here", "there"],
         "resume" => ["required", "3/12"],
         "compression" => ["raw", "7"],
+        "cpus" => ["own", "0-2,4"],
         "log" => ["quiet", "verbose"],
         "chunk" => ["64KiB", "2MiB"],
         "staging_max" => ["64MiB", "1GB"],

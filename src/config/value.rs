@@ -80,6 +80,65 @@ impl fmt::Display for Log {
     }
 }
 
+/// Which processors something runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Processors {
+    /// All that the job may use.
+    #[default]
+    All,
+    /// Those of the rank.
+    Own,
+    /// These, by the system's numbers.
+    List(Vec<u32>),
+}
+
+impl fmt::Display for Processors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = match self {
+            Self::All => return f.write_str("auto"),
+            Self::Own => return f.write_str("own"),
+            Self::List(list) => list,
+        };
+        for (place, run) in list.chunk_by(|a, b| a + 1 == *b).enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            match run {
+                [first, .., last] => write!(f, "{comma}{first}-{last}")?,
+                one => write!(f, "{comma}{}", one[0])?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The largest number of a processor that is taken.
+const MOST_PROCESSORS: u32 = 8192;
+
+impl FormValue for Processors {
+    fn parse(form: &Form, text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => return Ok(Self::All),
+            "own" => return Ok(Self::Own),
+            _ => {}
+        }
+        let mut list = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            match (first.trim().parse::<u32>(), last.trim().parse::<u32>()) {
+                (Ok(first), Ok(last)) if first <= last && last < MOST_PROCESSORS => list.extend(first..=last),
+                _ => return expected(form),
+            }
+        }
+        list.sort_unstable();
+        list.dedup();
+        Ok(Self::List(list))
+    }
+
+    fn show(&self, _: &Form) -> String {
+        self.to_string()
+    }
+}
+
 /// What a setting takes. `zero` is the word that stands for 0, which is taken besides the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -87,6 +146,7 @@ pub(super) enum Form {
     Resume,
     Switch,
     Compression,
+    Processors,
     Log,
     Count { least: u64, most: u64, zero: Option<&'static str> },
     Size { least: u64, most: u64, zero: Option<&'static str>, power_of_two: bool },
@@ -104,6 +164,7 @@ impl fmt::Display for Form {
             Self::Resume => f.write_str("`off`, `latest`, `required`, `ID` or `EPOCH/ID`"),
             Self::Switch => f.write_str("`true` or `false`"),
             Self::Compression => f.write_str("`auto`, `raw`, or a level from 1 to 19"),
+            Self::Processors => f.write_str("`auto`, `own`, or numbers and ranges with commas between"),
             Self::Log => f.write_str("`quiet`, `normal` or `verbose`"),
             Self::Count { least, most: u64::MAX, zero } => {
                 match least {
@@ -445,6 +506,13 @@ mod tests {
         assert_eq!(u32::parse(&count, "64"), Ok(64));
         for text in ["0", "65", "+1", "off", "1.0", ""] {
             assert!(u32::parse(&count, text).is_err(), "{text}");
+        }
+        for text in ["auto", "own", "3", "0-3,8", "1,3,5-6"] {
+            assert_eq!(Processors::parse(&Form::Processors, text).unwrap().to_string(), text);
+        }
+        assert_eq!(Processors::parse(&Form::Processors, "5-6,1").unwrap(), Processors::List(vec![1, 5, 6]));
+        for text in ["", "all", "3-1", "1,,2", "-1", "0-9999999999", "0-8192"] {
+            assert!(Processors::parse(&Form::Processors, text).is_err(), "{text}");
         }
         assert_eq!(Compression::parse(&Form::Compression, "20").ok(), None);
         assert_eq!(Compression::parse(&Form::Compression, "19"), Ok(Compression::Level(19)));

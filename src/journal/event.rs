@@ -96,6 +96,9 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         changed_share: Option<f64>,
     },
+    /// What writing the shard cost this rank's application besides the time it stood still: `lost_seconds` are what `steps` steps
+    /// took more in these `seconds` than they would have at `step_seconds`, the time of a step when nothing is written.
+    Slowed { id: CheckpointId, seconds: f64, steps: u64, step_seconds: f64, lost_seconds: f64 },
     /// The checkpoint is durable and committed.
     Committed {
         id: CheckpointId,

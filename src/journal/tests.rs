@@ -57,6 +57,7 @@ fn every_event() -> Vec<Event> {
         Event::AgreementStopped { reason: text() },
         Event::Halted { step: 9 },
         Event::Finished { step: 9, id: Some(id) },
+        Event::Slowed { id, seconds: 0.5, steps: 3, step_seconds: 0.125, lost_seconds: 0.125 },
         Event::AttemptEnded { how: End::Panicked, step: 9 },
         Event::JournalGap { lost: 4 },
     ]

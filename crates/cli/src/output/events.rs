@@ -58,6 +58,11 @@ pub fn sentence(event: &Event) -> (String, Style) {
             let changed = changed_share.map_or_else(String::new, |share| format!(", {:.1} % changed", share * 100.0));
             format!("checkpoint {id}: shard of {size} ({ratio}) durable in {}{on}{changed}", human::short(*seconds))
         }
+        Event::Slowed { id, seconds, steps, lost_seconds, .. } => {
+            let lost = human::short(lost_seconds.max(0.0));
+            let steps = human::count(usize::try_from(*steps).unwrap_or(usize::MAX), "step");
+            format!("checkpoint {id}: {lost} lost to it in {steps} of {} beside the writing", human::short(*seconds))
+        }
         Event::Committed { id, step, commit_ns, bytes, raw_bytes, label } => {
             let (size, ratio) = (human::size(*bytes), human::ratio(*raw_bytes, *bytes));
             let label = label.as_ref().map_or_else(String::new, |label| format!(", {label:?}"));
