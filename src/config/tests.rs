@@ -8,6 +8,7 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "resume" => ["required", "3/12"],
         "compression" => ["raw", "7"],
         "log" => ["quiet", "verbose"],
+        "tracking" => ["on", "off"],
         "chunk" => ["64KiB", "2MiB"],
         "staging_max" => ["64MiB", "1GB"],
         "fresh" | "take_over" | "group" => ["true", "false"],
