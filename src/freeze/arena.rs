@@ -174,7 +174,7 @@ impl Staging {
         let arena_bytes = plan.arena_bytes();
         let arena = self.take(arena_bytes).map_err(|source| FreezeError::Memory { bytes: arena_bytes, source })?;
         let looked = match &mut self.tracking {
-            Some(tracking) => tracking.look(bytes, marks, pool),
+            Some(tracking) => tracking.look(bytes, marks),
             None => Default::default(),
         };
         let (way, mut off) = (looked.way, looked.off);

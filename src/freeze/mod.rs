@@ -25,6 +25,7 @@ mod paged;
 mod pages;
 mod policy;
 mod session;
+mod stream;
 mod tracking;
 
 pub(crate) use arena::{Arena, Staging};
@@ -155,11 +156,11 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn copy(self) {
-        let Some((start, pages)) = self.written else { return self.to.copy_from_slice(self.from) };
-        for run in pages.runs_in(page_range(start, self.from.len())) {
-            let bytes = bytes_of(&run, start, self.from.len());
-            self.to[bytes.clone()].copy_from_slice(&self.from[bytes]);
+        match self.written {
+            None => stream::copy(self.to, self.from),
+            Some((start, pages)) => copy_pages(self.to, self.from, start, pages),
         }
+        stream::finish();
     }
 
     /// Whether what will not be copied is the same on both sides.
@@ -169,6 +170,19 @@ impl Part<'_> {
             let bytes = bytes_of(&gap, start, self.from.len());
             self.to[bytes.clone()] == self.from[bytes]
         })
+    }
+}
+
+/// Copies what `pages` has of the bytes that start in a field at `start`.
+fn copy_pages(to: &mut [u8], from: &[u8], start: usize, pages: &PageMap) {
+    let runs = pages.runs_in(page_range(start, from.len()));
+    let mut runs = runs.map(|run| bytes_of(&run, start, from.len())).peekable();
+    while let Some(bytes) = runs.next() {
+        // Pages that are far apart are no pattern that the processor would fetch ahead by itself.
+        if let Some(next) = runs.peek() {
+            stream::prefetch(&from[next.clone()]);
+        }
+        stream::copy(&mut to[bytes.clone()], &from[bytes]);
     }
 }
 

@@ -60,12 +60,7 @@ impl Session {
     }
 
     /// Asks which pages were written since the last freeze.
-    pub(super) fn look(
-        &mut self,
-        bytes: &[&[u8]],
-        marks: &[Option<&Mark>],
-        pool: Option<&rayon::ThreadPool>,
-    ) -> Looked {
+    pub(super) fn look(&mut self, bytes: &[&[u8]], marks: &[Option<&Mark>]) -> Looked {
         if !self.policy.begin() || marks.iter().all(Option::is_none) {
             return Looked::default();
         }
@@ -82,7 +77,7 @@ impl Session {
         };
         let look = |(mark, bytes): (&Option<&Mark>, &&[u8])| {
             // What can't be tracked is copied.
-            mark.and_then(|mark| mark.look(&tracker, bytes.len(), pool).ok())
+            mark.and_then(|mark| mark.look(&tracker, bytes.len()).ok())
         };
         let written: Vec<Option<Written>> = marks.iter().zip(bytes).map(look).collect();
         let known = written.iter().flatten().filter(|written| written.since.is_some());

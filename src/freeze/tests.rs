@@ -54,8 +54,7 @@ fn listed(pages: &PageMap) -> Vec<usize> {
 fn exactly_the_written_pages_are_reported() {
     let Some(tracker) = tracker("freeze::exactly_the_written_pages_are_reported") else { return };
     let mut vector = vector(3000);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    let look = |vector: &PagedVec<u64>| mark(vector).look(&tracker, vector.len() * 8, Some(&pool)).unwrap();
+    let look = |vector: &PagedVec<u64>| mark(vector).look(&tracker, vector.len() * 8).unwrap();
     let first = look(&vector);
     assert_eq!(first.since, None);
     assert_eq!(look(&vector).pages.count(), 0);
@@ -77,7 +76,7 @@ fn exactly_the_written_pages_are_reported() {
 fn pages_that_never_were_touched_are_seen_when_they_are() {
     let Some(tracker) = tracker("freeze::pages_that_never_were_touched_are_seen_when_they_are") else { return };
     let mut vector = PagedVec::<u64>::new(2000 * PAGE / 8).unwrap();
-    let look = |vector: &PagedVec<u64>| mark(vector).look(&tracker, vector.len() * 8, None).unwrap();
+    let look = |vector: &PagedVec<u64>| mark(vector).look(&tracker, vector.len() * 8).unwrap();
     look(&vector);
     assert_eq!(vector.iter().sum::<u64>(), 0);
     let seen = |pages: &PageMap, page| pages.any(page..page + 1);
@@ -94,16 +93,16 @@ fn two_sessions_do_not_take_each_others_pages() {
     let Some(one) = tracker("freeze::two_sessions_do_not_take_each_others_pages") else { return };
     let other = Arc::new(Tracker::probe().unwrap());
     let mut vector = vector(10);
-    let first = mark(&vector).look(&one, vector.len() * 8, None).unwrap();
-    assert!(mark(&vector).look(&other, vector.len() * 8, None).is_err());
+    let first = mark(&vector).look(&one, vector.len() * 8).unwrap();
+    assert!(mark(&vector).look(&other, vector.len() * 8).is_err());
     vector[0] = 3;
-    let second = mark(&vector).look(&one, vector.len() * 8, None).unwrap();
+    let second = mark(&vector).look(&one, vector.len() * 8).unwrap();
     assert_eq!((second.since, listed(&second.pages)), (Some(first.look), vec![0]));
     drop(one);
-    let third = mark(&vector).look(&other, vector.len() * 8, None).unwrap();
+    let third = mark(&vector).look(&other, vector.len() * 8).unwrap();
     assert_eq!(third.since, None, "the other one's looks are not continued");
     vector[PAGE / 8] = 3;
-    assert_eq!(listed(&mark(&vector).look(&other, vector.len() * 8, None).unwrap().pages), [1]);
+    assert_eq!(listed(&mark(&vector).look(&other, vector.len() * 8).unwrap().pages), [1]);
 }
 
 #[test]

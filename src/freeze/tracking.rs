@@ -109,12 +109,7 @@ impl Mark {
     ///
     /// # Errors
     /// Another session tracks this memory, or the kernel refuses; the next look starts anew.
-    pub(crate) fn look(
-        &self,
-        tracker: &Arc<Tracker>,
-        bytes: usize,
-        pool: Option<&rayon::ThreadPool>,
-    ) -> io::Result<Written> {
+    pub(crate) fn look(&self, tracker: &Arc<Tracker>, bytes: usize) -> io::Result<Written> {
         let mut registration = self.registration.lock().unwrap_or_else(PoisonError::into_inner);
         let since = match &*registration {
             Some(known) if known.tracker.ptr_eq(&Arc::downgrade(tracker)) => Some(known.look),
@@ -127,7 +122,7 @@ impl Mark {
         let known = registration.take();
         let mut pages = PageMap::of_bytes(bytes.min(self.bytes));
         let looked = match known.filter(|_| since.is_some()) {
-            Some(_) => tracker.scan(self.start, &mut pages, pool),
+            Some(_) => tracker.scan(self.start, &mut pages),
             None => tracker.register(self.start, self.bytes),
         };
         if let Err(error) = looked {
@@ -143,11 +138,10 @@ impl Mark {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::super::pages::{PAGE, PageMap, set_bits};
+    use super::super::pages::{PAGE, PageMap};
     use super::{Mark, TrackingUnavailable};
     use memmap2::MmapOptions;
     use nix::libc;
-    use rayon::prelude::*;
     use std::fs::File;
     use std::io;
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -232,10 +226,8 @@ mod linux {
         categories: u64,
     }
 
-    /// What one thread scans at a time: 32 MiB, a multiple of a huge page, which a scan of a part would split.
-    const SEGMENT_WORDS: usize = (32 << 20) / PAGE / 64;
-    /// How many regions a scan asks for at once: those of a segment with every other page written.
-    const REGIONS: usize = SEGMENT_WORDS * 32;
+    /// How many regions a scan asks for at once.
+    const REGIONS: usize = 16 << 10;
 
     /// Looks at memory for one session. When it is dropped, the kernel ends the tracking of all that was registered.
     #[derive(Debug)]
@@ -249,7 +241,7 @@ mod linux {
     fn request<T>(file: &impl AsRawFd, request: libc::c_ulong, argument: &mut T) -> io::Result<libc::c_int> {
         // SAFETY: the descriptor is open; `T` is the C structure that the request reads and writes, and is exclusively
         // borrowed. The memory that it names is only mapped otherwise, with no effect on its contents; the one request
-        // that writes elsewhere, the scan, is given its room by `scan_segment`.
+        // that writes elsewhere, the scan, is given its room by `scan`.
         let code = unsafe { libc::ioctl(file.as_raw_fd(), request as _, std::ptr::from_mut(argument)) };
         if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code) }
     }
@@ -270,11 +262,11 @@ mod linux {
             let mut map = MmapOptions::new().len(PAGES * page).map_anon().map_err(failed)?;
             map.fill(1);
             let mark = Mark::new(map.as_ptr(), map.len());
-            let first = mark.look(&tracker, map.len(), None).map_err(failed)?;
-            let nothing = mark.look(&tracker, map.len(), None).map_err(failed)?;
+            let first = mark.look(&tracker, map.len()).map_err(failed)?;
+            let nothing = mark.look(&tracker, map.len()).map_err(failed)?;
             map[ONE * page] = 2;
-            let one = mark.look(&tracker, map.len(), None).map_err(failed)?;
-            let nothing_more = mark.look(&tracker, map.len(), None).map_err(failed)?;
+            let one = mark.look(&tracker, map.len()).map_err(failed)?;
+            let nothing_more = mark.look(&tracker, map.len()).map_err(failed)?;
             let written: Vec<usize> = one.pages.runs_in(0..one.pages.pages()).flatten().collect();
             let expected: Vec<usize> = (ONE * page / PAGE..(ONE + 1) * page / PAGE).collect();
             let empty = nothing.pages.count() == 0 && nothing_more.pages.count() == 0;
@@ -329,38 +321,18 @@ mod linux {
         }
 
         /// Adds the written pages behind `start` to `pages`, and protects them again.
-        pub(super) fn scan(
-            &self,
-            start: usize,
-            pages: &mut PageMap,
-            pool: Option<&rayon::ThreadPool>,
-        ) -> io::Result<()> {
+        // By one thread: a scan of 1 GiB takes some milliseconds, and splitting it took longer than it gained.
+        pub(super) fn scan(&self, start: usize, pages: &mut PageMap) -> io::Result<()> {
             self.ensure_own_process()?;
-            let end = start + pages.pages() * PAGE;
-            let words = pages.words_mut();
-            let scan = |(index, words): (usize, &mut [u64])| {
-                let start = start + index * SEGMENT_WORDS * 64 * PAGE;
-                self.scan_segment(start, end.min(start + words.len() * 64 * PAGE), words)
-            };
-            match pool {
-                Some(pool) if words.len() > SEGMENT_WORDS => {
-                    pool.install(|| words.par_chunks_mut(SEGMENT_WORDS).enumerate().try_for_each(scan))
-                }
-                _ => words.chunks_mut(SEGMENT_WORDS).enumerate().try_for_each(scan),
-            }
-        }
-
-        /// Sets a bit in `words` for each written page from `start` to `end`.
-        fn scan_segment(&self, start: usize, end: usize, words: &mut [u64]) -> io::Result<()> {
             let mut regions = vec![Region::default(); REGIONS];
-            let mut at = start as u64;
-            while at < end as u64 {
+            let (mut at, end) = (start as u64, (start + pages.pages() * PAGE) as u64);
+            while at < end {
                 let mut scan = Scan {
                     size: size_of::<Scan>() as u64,
                     // Refused where the memory is not tracked: silence would look as if nothing had been written.
                     flags: PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
                     start: at,
-                    end: end as u64,
+                    end,
                     walk_end: 0,
                     regions: regions.as_mut_ptr().expose_provenance() as u64,
                     regions_length: regions.len() as u64,
@@ -375,8 +347,8 @@ mod linux {
                 let found = found.filter(|_| scan.walk_end > at);
                 let found = found.ok_or_else(|| io::Error::other("the kernel's scan of pages made no progress"))?;
                 for region in found {
-                    let page = |address: u64| (address as usize).clamp(start, end).saturating_sub(start);
-                    set_bits(words, page(region.start) / PAGE..page(region.end).div_ceil(PAGE));
+                    let page = |address: u64| (address.min(end) as usize).saturating_sub(start);
+                    pages.set_range(page(region.start) / PAGE..page(region.end).div_ceil(PAGE));
                 }
                 at = scan.walk_end;
             }
@@ -408,7 +380,7 @@ mod stub {
             match *self {}
         }
 
-        pub(super) fn scan(&self, _: usize, _: &mut PageMap, _: Option<&rayon::ThreadPool>) -> io::Result<()> {
+        pub(super) fn scan(&self, _: usize, _: &mut PageMap) -> io::Result<()> {
             match *self {}
         }
     }
