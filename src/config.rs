@@ -29,7 +29,7 @@ mod value;
 
 pub use error::ConfigError;
 pub use source::reads_argument;
-pub use value::{Compression, Log, Processors, ResumeRequest};
+pub use value::{Compression, Log, Processors, ResumeRequest, Tracking};
 
 use source::Assignment;
 use value::{Form, FormValue};
@@ -234,6 +234,10 @@ settings! {
     staging_max: u64 = "auto", "PITON_STAGING_MAX",
         Form::Size { least: 1 << 20, most: 1 << 50, zero: Some("auto"), power_of_two: false },
         "memory per rank for the copy of the state; `auto`: as large as the state. A larger state is written in parts";
+    tracking: Tracking = "auto", "PITON_TRACKING", Form::Tracking,
+        "copy only the written pages of a `PagedVec`: `auto` where the kernel tells them and no RDMA, GPU or io_uring device is open, `on` asserts that none writes there";
+    tracking_check: u64 = "16", "PITON_TRACKING_CHECK", Form::Count { least: 0, most: 1_000_000, zero: Some("never") },
+        "every so many such copies, what was not copied is compared, to find what writes unseen";
     request_poll: Duration = "500ms", "PITON_REQUEST_POLL",
         Form::Time { least: Duration::from_millis(10), most: HOUR, zero: None },
         "how often rank 0 looks for requests of `piton checkpoint` and `piton halt`";

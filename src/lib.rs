@@ -31,6 +31,7 @@
 //! | for | see |
 //! | --- | --- |
 //! | describing arrays, values, blocks of global arrays, files that grow | [`State`], [`Fields`], [`mod@state`] |
+//! | arrays of which little changes between checkpoints | [`PagedVec`] |
 //! | ranks of MPI (feature `mpi`), one process, ranks as threads for tests | [`comm`] |
 //! | settings, and where each comes from | [`config`] |
 //! | reading checkpoints without the application | [`reader`] |
@@ -64,6 +65,7 @@ pub use checkpointer::{
     Builder, CheckpointError, Checkpointer, FinishError, OpenError, Refusal, ResumeError, Resumed, Settled, Summary,
     Tick,
 };
+pub use freeze::{PagedVec, TrackingUnavailable, tracking_available};
 pub use piton_derive::{Element, State};
 pub use state::{
     Array, ArrayField, DescribeError, DescribeProblem, Element, Fields, Kind, KindError, Outline, OwnedKind, State,

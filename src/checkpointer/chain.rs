@@ -10,6 +10,7 @@
 //! best that could be done, as with renting and buying).
 
 use super::pipeline::Written;
+use crate::freeze::Changed;
 use crate::ids::CheckpointId;
 use crate::shard::{Base, Digests, Lineage};
 use std::sync::Arc;
@@ -32,11 +33,13 @@ pub(super) struct Chain {
     /// How many more complete checkpoints are to be committed before one builds on another.
     complete_first: u32,
     digests: Digests,
+    /// The last freeze, and what may have changed of each field from the newest committed checkpoint before it until then.
+    frozen: Option<(CheckpointId, Vec<Changed>)>,
 }
 
 impl Chain {
     pub(super) fn new(most: u32, keep_every: u64) -> Self {
-        Self { most, keep_every, committed: None, complete_first: APART, digests: Digests::All }
+        Self { most, keep_every, committed: None, complete_first: APART, digests: Digests::All, frozen: None }
     }
 
     /// The job goes on from a checkpoint of an earlier attempt, which shares no chunk with those of this one.
@@ -75,5 +78,55 @@ impl Chain {
         }
         let usable = |base: &Arc<Base>| !full && base.id().0 == committed && base.depth() < self.most;
         Lineage { base: self.committed.clone().filter(usable), digests: self.digests }
+    }
+
+    /// What may have changed of each field since checkpoint `committed`, now that it was frozen as `id` and `changed` since the
+    /// freeze before. What was dropped in between is carried along.
+    pub(super) fn since_committed(&mut self, id: CheckpointId, changed: &[Changed], committed: u64) -> Vec<Changed> {
+        let mut since = changed.to_vec();
+        if let Some((before, carried)) = &self.frozen
+            && before.0 != committed
+        {
+            match carried.len() == since.len() {
+                true => since.iter_mut().zip(carried).for_each(|(since, carried)| since.union(carried)),
+                false => since.fill(Changed::Unknown),
+            }
+        }
+        self.frozen = Some((id, since.clone()));
+        since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::freeze::PageMap;
+
+    fn pages(list: &[usize]) -> Changed {
+        let mut map = PageMap::of_bytes(10 * 4096);
+        list.iter().for_each(|page| map.set_range(*page..*page + 1));
+        Changed::Pages(map)
+    }
+
+    #[test]
+    fn what_changed_before_a_dropped_checkpoint_is_carried_along() {
+        let mut chain = Chain::new(8, 0);
+        let mut freeze = |id: u64, changed: Changed, committed: u64| {
+            chain.since_committed(CheckpointId(id), &[changed], committed).remove(0)
+        };
+        assert_eq!(freeze(1, Changed::Unknown, 0), Changed::Unknown);
+        assert_eq!(freeze(2, pages(&[1]), 1), pages(&[1]));
+        assert_eq!(freeze(3, pages(&[2]), 2), pages(&[2]));
+        // 3 was dropped, then 4 as well.
+        assert_eq!(freeze(4, pages(&[3]), 2), pages(&[2, 3]));
+        assert_eq!(freeze(5, pages(&[4]), 2), pages(&[2, 3, 4]));
+        assert_eq!(freeze(6, pages(&[5]), 5), pages(&[5]));
+        assert_eq!(freeze(7, Changed::Unknown, 5), Changed::Unknown);
+        assert_eq!(freeze(8, pages(&[6]), 5), Changed::Unknown);
+        assert_eq!(freeze(9, pages(&[7]), 8), pages(&[7]));
+        assert_eq!(
+            chain.since_committed(CheckpointId(10), &[pages(&[1]), pages(&[2])], 8),
+            [Changed::Unknown, Changed::Unknown]
+        );
     }
 }

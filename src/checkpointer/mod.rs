@@ -16,8 +16,8 @@
 //! and nothing else; all ranks freeze at one step or none does; an outcome that an error reports is the same on every rank.
 
 use crate::comm::{CommError, IntoCommunicator};
-use crate::config::{Layer, Settings};
-use crate::freeze::{Frozen, Plan, Staging};
+use crate::config::{Layer, Settings, Tracking};
+use crate::freeze::{Mark, Plan, Session, Staging};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::{End, Event};
 use crate::medium::Medium;
@@ -465,7 +465,11 @@ impl Checkpointer {
             since: started,
             deadline: started + self.settings.commit_timeout,
         });
-        let lineage = self.chain.next(self.pipeline.written(), self.committed, full);
+        let written = self.pipeline.written();
+        if let Some(share) = written.as_ref().and_then(|written| written.changed_share) {
+            self.staging.changed_share(share);
+        }
+        let lineage = self.chain.next(written, self.committed, full);
         let copied = self.copy(id, lineage, state);
         let blocked_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // Noted before the background can have anything to say about it.
@@ -534,20 +538,17 @@ impl Checkpointer {
             writer.write(pool, &streamed).map_err(|error| error.to_string())?;
             Some(writer)
         };
-        let arena = self.staging.take(plan.arena_bytes()).map_err(|error| {
-            format!("no memory for a copy of {} bytes: {error}; see `staging_max`", plan.arena_bytes())
-        })?;
         let pool = (pool.current_num_threads() > 1).then_some(&**pool);
-        let frozen = match Frozen::copy(arena, plan, &bytes, pool) {
-            Ok(frozen) => frozen,
-            Err(arena) => {
-                self.staging.put(arena);
-                return Err("the state changed its size while it was described".into());
-            }
-        };
+        let marks: Vec<Option<&Mark>> =
+            sources.iter().map(|source| source.tracked.and_then(|mark| mark.downcast_ref())).collect();
+        let (frozen, off) = self.staging.freeze(plan, &bytes, &marks, pool).map_err(|error| error.to_string())?;
+        if let Some(reason) = off {
+            self.recorder.record(Event::TrackingOff { reason });
+        }
         let total = total(&bytes);
         let appended = fields.append_paths();
-        Ok((Task { identity, outline, grains, frozen, lineage, begun, appended }, total))
+        let changed = self.chain.since_committed(id, frozen.changed(), self.committed);
+        Ok((Task { identity, outline, grains, frozen, lineage, changed, begun, appended }, total))
     }
 
     fn plan(&self, fields: &[&[u8]]) -> Plan {
@@ -567,6 +568,7 @@ impl Checkpointer {
         let bytes: Vec<&[u8]> = sources.iter().map(|source| &*source.bytes).collect();
         let (arena_bytes, state_bytes) = (self.plan(&bytes).arena_bytes(), total(&bytes));
         drop(sources);
+        let tracking = self.start_tracking();
         self.staging.prepare(arena_bytes);
         self.recorder.record(Event::Plan {
             threads: u32::try_from(self.pipeline.pool().current_num_threads()).unwrap_or(u32::MAX),
@@ -574,8 +576,20 @@ impl Checkpointer {
             arena_bytes,
             chunk_bytes: self.settings.chunk,
             mpi: None,
+            tracking: Some(tracking),
         });
         Ok(())
+    }
+
+    /// Prepares to copy only what changes, where that can be; the text says whether.
+    fn start_tracking(&mut self) -> String {
+        let (session, outcome) = Session::start(self.settings.tracking, self.settings.tracking_check);
+        if session.is_none() && self.settings.tracking == Tracking::On {
+            let what = "cannot copy only what changed, as `tracking` demands".into();
+            self.recorder.record(Event::Problem { what, detail: outcome.clone() });
+        }
+        self.staging.track(session);
+        outcome
     }
 
     /// Asks for a checkpoint at the next agreement of the ranks. Local: one rank is enough.

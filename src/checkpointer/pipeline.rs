@@ -15,7 +15,7 @@
 
 use super::background::Background;
 use super::recorder::Recorder;
-use crate::freeze::{Arena, Frozen};
+use crate::freeze::{Arena, Changed, Frozen};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::Event;
 use crate::shard::{Base, EncodeOptions, Grain, Lineage, Piece, ShardError, ShardIdentity, ShardSummary, ShardWriter};
@@ -36,8 +36,9 @@ pub(super) struct Task {
     pub outline: Outline,
     pub grains: Vec<Grain>,
     pub frozen: Frozen,
-    /// What the shard builds on.
+    /// What the shard builds on, and what may have changed of each field since.
     pub lineage: Lineage,
+    pub changed: Vec<Changed>,
     /// Where the shard was begun while the application waited, since the state is larger than the arena may be.
     pub begun: Option<ShardWriter>,
     /// Output files whose length is part of the state: their content must last as long as the checkpoint does.
@@ -359,7 +360,7 @@ impl Writer {
                 }
             };
             let (id, started) = (task.identity.id, Instant::now());
-            let Task { identity, outline, grains, frozen, lineage, begun, appended } = *task;
+            let Task { identity, outline, grains, frozen, lineage, changed, begun, appended } = *task;
             let builds_on = lineage.base.as_ref().map(|base| base.id());
             let name = CheckpointName { epoch: identity.epoch, id };
             let work = Work {
@@ -368,6 +369,7 @@ impl Writer {
                 grains: &grains,
                 frozen: &frozen,
                 lineage: &lineage,
+                changed: &changed,
                 appended: &appended,
             };
             let result = catch_unwind(AssertUnwindSafe(|| self.write(name, &work, begun, last_stored)))
@@ -437,7 +439,12 @@ impl Writer {
         };
         let plan = work.frozen.plan();
         let pieces: Vec<Piece<'_>> = (0..work.outline.fields.len())
-            .map(|field| Piece { field, offset: plan.streamed(field), bytes: work.frozen.bytes(field), changed: None })
+            .map(|field| Piece {
+                field,
+                offset: plan.streamed(field),
+                bytes: work.frozen.bytes(field),
+                changed: work.changed.get(field).and_then(Changed::words),
+            })
             .filter(|piece| !piece.bytes.is_empty())
             .collect();
         writer.write(&self.encoders, &pieces).map_err(|error| error.to_string())?;
@@ -474,6 +481,7 @@ struct Work<'a> {
     grains: &'a [Grain],
     frozen: &'a Frozen,
     lineage: &'a Lineage,
+    changed: &'a [Changed],
     appended: &'a [PathBuf],
 }
 

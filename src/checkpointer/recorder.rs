@@ -107,6 +107,7 @@ impl Recorder {
             Event::CandidateRejected { epoch, id, reason } => {
                 format!("checkpoint {id} (epoch {epoch}) is passed over: {reason}")
             }
+            Event::TrackingOff { reason } => format!("rank {rank}: everything is copied from now on: {reason}"),
             // Every rank notes it; one says it.
             Event::AgreementStopped { reason } if rank == 0 => format!("no more checkpoints in this attempt: {reason}"),
             Event::Resumed { epoch, id, step, seconds, .. } if rank == 0 => {

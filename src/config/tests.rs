@@ -9,6 +9,7 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "compression" => ["raw", "7"],
         "cpus" => ["own", "0-2,4"],
         "log" => ["quiet", "verbose"],
+        "tracking" => ["on", "off"],
         "chunk" => ["64KiB", "2MiB"],
         "staging_max" => ["64MiB", "1GB"],
         "fresh" | "take_over" | "group" => ["true", "false"],

@@ -139,6 +139,29 @@ impl FormValue for Processors {
     }
 }
 
+/// Whether a freeze copies only the pages of a [`PagedVec`](crate::PagedVec) that were written since the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tracking {
+    /// Where the kernel can tell them, and nothing is open that could write to memory unseen.
+    #[default]
+    Auto,
+    /// Where the kernel can tell them: the user asserts that no device, and no other process, writes to them.
+    On,
+    /// Never.
+    Off,
+}
+
+impl fmt::Display for Tracking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        })
+    }
+}
+
 /// What a setting takes. `zero` is the word that stands for 0, which is taken besides the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -148,6 +171,7 @@ pub(super) enum Form {
     Compression,
     Processors,
     Log,
+    Tracking,
     Count { least: u64, most: u64, zero: Option<&'static str> },
     Size { least: u64, most: u64, zero: Option<&'static str>, power_of_two: bool },
     Time { least: Duration, most: Duration, zero: Option<&'static str> },
@@ -166,6 +190,7 @@ impl fmt::Display for Form {
             Self::Compression => f.write_str("`auto`, `raw`, or a level from 1 to 19"),
             Self::Processors => f.write_str("`auto`, `own`, or numbers and ranges with commas between"),
             Self::Log => f.write_str("`quiet`, `normal` or `verbose`"),
+            Self::Tracking => f.write_str("`auto`, `on` or `off`"),
             Self::Count { least, most: u64::MAX, zero } => {
                 match least {
                     0 => f.write_str("a whole number")?,
@@ -325,6 +350,21 @@ impl FormValue for Log {
             "quiet" => Ok(Self::Quiet),
             "normal" => Ok(Self::Normal),
             "verbose" => Ok(Self::Verbose),
+            _ => expected(form),
+        }
+    }
+
+    fn show(&self, _: &Form) -> String {
+        self.to_string()
+    }
+}
+
+impl FormValue for Tracking {
+    fn parse(form: &Form, text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
             _ => expected(form),
         }
     }

@@ -3,6 +3,8 @@
 //! First touch of fresh memory costs tens of times as much as the copy itself, so it never happens while the application
 //! waits, except where a checkpoint falls due before the background thread is done.
 
+use super::session::Session;
+use super::{Extent, FreezeError, Frozen, Mark, Plan};
 use memmap2::{MmapMut, MmapOptions};
 use std::io;
 use std::sync::Arc;
@@ -12,10 +14,31 @@ use std::thread::JoinHandle;
 /// How much is faulted in at a time, so that a thread that is no longer wanted ends soon.
 const FAULT_PIECE: usize = 16 << 20;
 
+/// Huge pages are of this size where there are such.
+const HUGE: usize = 2 << 20;
+/// A multiple of the page size of every system.
+const PAGES: usize = 64 << 10;
+
+/// How much to map for `bytes`: the kernel aligns to huge pages only what is a multiple of them. The rest is not touched.
+pub(super) fn whole_pages(bytes: usize) -> usize {
+    bytes.checked_next_multiple_of(if bytes >= HUGE { HUGE } else { PAGES }).unwrap_or(bytes)
+}
+
 /// Anonymous memory of our own.
 #[derive(Debug)]
 pub(crate) struct Arena {
     map: Option<MmapMut>,
+    length: usize,
+    /// By field: of which look at its pages, and where, the last copy lies here complete.
+    pub(super) holds: Vec<Option<Held>>,
+}
+
+/// What an arena holds of one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub extent: Extent,
+    /// The number of the look that came before the copy: it tells the map and the time.
+    pub look: u64,
 }
 
 impl Arena {
@@ -25,22 +48,22 @@ impl Arena {
     /// Where there is not so much address space.
     pub(crate) fn map(bytes: u64) -> io::Result<Self> {
         if bytes == 0 {
-            return Ok(Self { map: None });
+            return Ok(Self { map: None, length: 0, holds: Vec::new() });
         }
         let length = usize::try_from(bytes).map_err(io::Error::other)?;
-        let map = MmapOptions::new().len(length).map_anon()?;
+        let map = MmapOptions::new().len(whole_pages(length)).map_anon()?;
         #[cfg(target_os = "linux")]
         {
             // Only a wish: without huge pages the copy is a little slower.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        Ok(Self { map: Some(map) })
+        Ok(Self { map: Some(map), length, holds: Vec::new() })
     }
 
     /// Touches all pages, unless it is `unwanted` meanwhile: `false`.
     fn fault_in(&mut self, unwanted: &AtomicBool) -> bool {
         let Some(map) = &mut self.map else { return true };
-        let length = map.len();
+        let length = self.length;
         for at in (0..length).step_by(FAULT_PIECE) {
             if unwanted.load(Ordering::Relaxed) {
                 return false;
@@ -59,11 +82,11 @@ impl Arena {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or_default()
+        self.map.as_deref().map_or(&[], |bytes| &bytes[..self.length])
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        self.map.as_deref_mut().unwrap_or_default()
+        self.map.as_deref_mut().map_or(&mut [], |bytes| &mut bytes[..self.length])
     }
 }
 
@@ -74,6 +97,8 @@ pub(crate) struct Staging {
     growing: Option<JoinHandle<io::Result<Arena>>>,
     /// Tells the thread that its arena will not be taken.
     unwanted: Arc<AtomicBool>,
+    /// What is known of written pages; nothing where everything is copied every time.
+    tracking: Option<Session>,
 }
 
 impl Drop for Staging {
@@ -118,6 +143,53 @@ impl Staging {
                 Arena::map(bytes)
             }
         }
+    }
+
+    /// From now on, pages of the fields that allow it are tracked, or not.
+    pub(crate) fn track(&mut self, tracking: Option<Session>) {
+        self.tracking = tracking;
+    }
+
+    /// The background found that so large a share of the data really changed since the freeze before: from 0 to 1.
+    // Tracking that was switched off because too much was written comes back by it.
+    pub(crate) fn changed_share(&mut self, share: f64) {
+        if let Some(tracking) = &mut self.tracking {
+            tracking.changed_share(share);
+        }
+    }
+
+    /// Copies the fields, `bytes` each, as `plan` says: of those with a mark only what was written since the last time, where
+    /// that is known and pays. The application must not write meanwhile. A text says why tracking is off from now on.
+    ///
+    /// # Errors
+    /// There is no memory for the copy, or the plan is one for other fields.
+    pub(crate) fn freeze(
+        &mut self,
+        plan: Plan,
+        bytes: &[&[u8]],
+        marks: &[Option<&Mark>],
+        pool: Option<&rayon::ThreadPool>,
+    ) -> Result<(Frozen, Option<String>), FreezeError> {
+        let arena_bytes = plan.arena_bytes();
+        let arena = self.take(arena_bytes).map_err(|source| FreezeError::Memory { bytes: arena_bytes, source })?;
+        let looked = match &mut self.tracking {
+            Some(tracking) => tracking.look(bytes, marks),
+            None => Default::default(),
+        };
+        let (way, mut off) = (looked.way, looked.off);
+        let mut written = looked.written.into_iter();
+        let sources = bytes.iter().map(|bytes| super::Source { bytes, written: written.next().flatten() });
+        let frozen = match Frozen::copy(arena, plan, sources.collect(), way, pool) {
+            Ok(frozen) => frozen,
+            Err(arena) => {
+                self.put(arena);
+                return Err(FreezeError::Sizes);
+            }
+        };
+        if let Some(tracking) = &mut self.tracking {
+            off = off.or(tracking.copied(&frozen));
+        }
+        Ok((frozen, off))
     }
 
     /// Gives an arena back for the next freeze.

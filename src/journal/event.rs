@@ -55,7 +55,16 @@ pub enum Event {
     /// The settings in force that are not at their default, with where they came from.
     Configuration { settings: BTreeMap<String, String> },
     /// What was decided from the settings and the machine.
-    Plan { threads: u32, state_bytes: u64, arena_bytes: u64, chunk_bytes: u64, mpi: Option<String> },
+    Plan {
+        threads: u32,
+        state_bytes: u64,
+        arena_bytes: u64,
+        chunk_bytes: u64,
+        mpi: Option<String>,
+        /// Whether freezes copy only what was written: `on`, or why not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tracking: Option<String>,
+    },
     /// The rank is alive and at this step.
     Beat { step: u64 },
     /// The state was restored, and the application goes on after `step`.
@@ -120,6 +129,8 @@ pub enum Event {
         what: String,
         detail: String,
     },
+    /// From now on everything is copied at each freeze: what the kernel says about written pages can't be relied on.
+    TrackingOff { reason: String },
     /// A checkpoint was removed, since enough newer ones are committed.
     Retired { epoch: Epoch, id: CheckpointId },
     /// What an attempt that died left half-done was removed.

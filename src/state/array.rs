@@ -4,17 +4,18 @@
 //! bytes are always the elements in row-major order, without gaps: `bytes().len()` is the product of the shape times
 //! the element's size. The trait is sealed so that the rest of the library may rely on that.
 
+use std::any::Any;
 use std::collections::TryReserveError;
 
 use super::element::{Element, Kind};
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
 /// An array of plain numbers that can be protected.
 ///
-/// `Vec<T>`, `Box<[T]>`, `[T; N]`, `[T]`, mutable borrows of them and, with the feature `ndarray`, ndarray's owned
+/// `Vec<T>`, [`PagedVec<T>`](crate::PagedVec), `Box<[T]>`, `[T; N]`, `[T]`, mutable borrows of them and, with the feature `ndarray`, ndarray's owned
 /// arrays and mutable views are such arrays. Any other container can be protected as a slice of its memory with
 /// [`Fields::slice`](super::Fields::slice).
 #[diagnostic::on_unimplemented(
@@ -62,6 +63,12 @@ pub trait Array: Send + sealed::Sealed {
     /// Gives it so many elements; new ones are zero. Does nothing where the length cannot be changed.
     fn resize(&mut self, elements: usize) {
         let _ = elements;
+    }
+
+    /// What the freeze notes about the pages of the memory, where they are the array's own. Opaque to all others.
+    #[doc(hidden)]
+    fn tracked(&self) -> Option<&(dyn Any + Send + Sync)> {
+        None
     }
 }
 
@@ -158,6 +165,10 @@ impl<A: Array + ?Sized> Array for &mut A {
 
     fn resize(&mut self, elements: usize) {
         (**self).resize(elements);
+    }
+
+    fn tracked(&self) -> Option<&(dyn Any + Send + Sync)> {
+        (**self).tracked()
     }
 }
 

@@ -5,7 +5,7 @@
 //! name, each array's memory has the length that its outline says, and the outline does not change until the state is
 //! restored.
 
-use std::any::type_name;
+use std::any::{Any, type_name};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
@@ -167,6 +167,8 @@ pub(crate) struct Source<'f> {
     pub stride: usize,
     /// The width of the element's numbers in bytes, 1 where they differ.
     pub lane: usize,
+    /// What the freeze notes about the pages of an array's memory ([`Array::tracked`]).
+    pub tracked: Option<&'f (dyn Any + Send + Sync)>,
 }
 
 impl<'a> Fields<'a> {
@@ -291,7 +293,11 @@ impl<'a> Fields<'a> {
                     Body::Value { bytes, .. } | Body::Constant { bytes, .. } => (bytes.as_slice(), (1, 1)),
                     Body::AppendFile { length, .. } => (length.as_slice(), (1, 1)),
                 };
-                Source { bytes: Cow::Borrowed(bytes), stride, lane }
+                let tracked = match &field.body {
+                    Body::Array(array) => array.tracked(),
+                    _ => None,
+                };
+                Source { bytes: Cow::Borrowed(bytes), stride, lane, tracked }
             })
             .collect()
     }

@@ -27,6 +27,7 @@ pub use fields::{ArrayField, DescribeError, DescribeProblem, Fields, State};
 pub use outline::{Block, FieldClass, FieldOutline, Outline};
 pub use unfit::{Unfit, UnfitRow};
 
+pub(crate) use array::sealed::Sealed;
 pub(crate) use restore::Mapping;
 
 /// What the code that the derive macros write needs to name.

@@ -11,9 +11,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// Implements `piton::State` for a struct with named fields: each field of the struct becomes a protected field of the
 /// same name.
 ///
-/// How a field is protected follows from its type as it is written: `Vec<_>`, `Box<[_]>`, `&mut [_]`, fixed arrays of
-/// numbers, and ndarray's `Array…<_>` are arrays of plain numbers; everything else is a value that serde carries. An
-/// attribute says otherwise:
+/// How a field is protected follows from its type as it is written: `Vec<_>`, `PagedVec<_>`, `Box<[_]>`, `&mut [_]`,
+/// fixed arrays of numbers, and ndarray's `Array…<_>` are arrays of plain numbers; everything else is a value that serde
+/// carries. An attribute says otherwise:
 ///
 /// | attribute | the field is |
 /// | --- | --- |

@@ -150,7 +150,7 @@ fn by_type(ty: &Type) -> Way {
         Type::Path(path) => {
             let Some(last) = path.path.segments.last() else { return Way::Value };
             match last.ident.to_string().as_str() {
-                "Vec" | "Array" | "ArrayD" | "ArrayViewMut" | "ArrayViewMutD" => Way::Array,
+                "Vec" | "PagedVec" | "Array" | "ArrayD" | "ArrayViewMut" | "ArrayViewMutD" => Way::Array,
                 "Array0" | "Array1" | "Array2" | "Array3" | "Array4" | "Array5" | "Array6" => Way::Array,
                 "Box" if matches!(first_argument(&last.arguments), Some(Type::Slice(_))) => Way::Array,
                 _ => Way::Value,

@@ -45,6 +45,12 @@ impl Config {
             ]);
         }
         output.table(&table)?;
+        output.text(&match piton::tracking_available() {
+            Ok(()) => {
+                "\nThis machine's kernel tells which pages were written: `tracking` can copy only those.\n".into()
+            }
+            Err(reason) => format!("\n`tracking` does nothing on this machine, everything is copied: {reason}.\n"),
+        })?;
         Ok(Outcome::Done)
     }
 }

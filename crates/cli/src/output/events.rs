@@ -26,15 +26,17 @@ pub fn sentence(event: &Event) -> (String, Style) {
             let settings: Vec<String> = settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             format!("settings: {}", settings.join(", "))
         }
-        Event::Plan { threads, state_bytes, arena_bytes, chunk_bytes, mpi } => {
+        Event::Plan { threads, state_bytes, arena_bytes, chunk_bytes, mpi, tracking } => {
             let (state, arena, chunk) =
                 (human::size(*state_bytes), human::size(*arena_bytes), human::size(*chunk_bytes));
             let mpi = mpi.as_ref().map_or_else(String::new, |mpi| format!(", {mpi}"));
+            let tracking = tracking.as_ref().map_or_else(String::new, |outcome| format!(", tracking {outcome}"));
             format!(
-                "plan: state {state}, staging {arena}, chunks of {chunk}, {}{mpi}",
+                "plan: state {state}, staging {arena}, chunks of {chunk}, {}{mpi}{tracking}",
                 human::count(*threads as usize, "thread")
             )
         }
+        Event::TrackingOff { reason } => format!("everything is copied from now on: {reason}"),
         Event::Beat { step } => format!("at step {step}"),
         Event::Resumed { epoch, id, step, seconds, bytes, rolled_forward } => {
             let rolled = if *rolled_forward { ", rolled forward" } else { "" };
@@ -99,9 +101,11 @@ pub fn sentence(event: &Event) -> (String, Style) {
     };
     let style = match event {
         Event::Committed { .. } | Event::Resumed { .. } | Event::Finished { .. } => Style::Good,
-        Event::Problem { .. } | Event::SetAside { .. } | Event::AgreementStopped { .. } | Event::JournalGap { .. } => {
-            Style::Bad
-        }
+        Event::Problem { .. }
+        | Event::TrackingOff { .. }
+        | Event::SetAside { .. }
+        | Event::AgreementStopped { .. }
+        | Event::JournalGap { .. } => Style::Bad,
         Event::Dropped { .. } | Event::Skipped { .. } | Event::CandidateRejected { .. } | Event::TookOver { .. } => {
             Style::Warning
         }
