@@ -441,7 +441,7 @@ pub(super) type Histograms = [[u16; 256]; 8];
 
 /// At most this many lanes are looked at for an estimate.
 const SAMPLE: usize = 2048;
-/// They are taken in runs of this many, evenly spread.
+/// They are taken in runs of this many, spread over all.
 const RUN: usize = 256;
 
 #[inline(always)]
@@ -453,7 +453,8 @@ fn sample_any<L: Lane>(raw: &[u8], distance: usize, plain: &mut Histograms, diff
     let runs = (SAMPLE / RUN).min(usable.div_ceil(RUN));
     for run in 0..runs {
         let room = usable / runs;
-        let start = distance + run * room;
+        // Not evenly: rows of many a field are as long as some power of two, and only their beginnings would be seen.
+        let start = distance + run * room + run * 40_503 % room.saturating_sub(RUN).max(1);
         for index in start..start + room.min(RUN) {
             let lane = at(index);
             let difference = if distance == 0 { lane } else { lane.fold(at(index - distance)) };
