@@ -1,11 +1,13 @@
 //! How fast and how small shards are: encoding, decoding, and writing against a plain write of the same bytes.
 //!
-//! `cargo bench --bench codec -- [--mib N] [--chunk-kib A,B,…] [--dir DIR] [--repeat N] [--only KIND] [--file FILE]`
+//! `cargo bench --bench codec -- [--mib N] [--chunk-kib A,B,…] [--effort A,B,…] [--dir DIR] [--repeat N] [--only KIND]
+//! [--file FILE]`
 //!
 //! Encoding and decoding are given for each second of processor time of one thread, so that other work on the machine
 //! does not show; both go through the whole writer and reader, with files in memory. With `--dir`, shards are
 //! written there, in wall-clock time, in turn with controls of the same run: the same stored bytes written and synced
-//! plainly (through the page cache, and past it), and encoding alone. `--file` adds a file of f64.
+//! plainly (through the page cache, and past it), and encoding alone. `--effort` names what is spent on compression:
+//! `fastest`, `auto`, `thorough`, `smallest`, `raw`, or a level of zstd. `--file` adds a file of f64.
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -203,10 +205,10 @@ fn write(
 }
 
 fn codec(pool: &rayon::ThreadPool, arguments: &Arguments) -> Outcome<()> {
-    let Arguments { mib, chunks_kib, repeat, only, file, .. } = arguments;
+    let Arguments { mib, chunks_kib, efforts, repeat, only, file, .. } = arguments;
     println!(
-        "{:16} {:>9} {:>7} {:>12} {:>12}  chunks raw/constant/planes",
-        "data", "chunk KiB", "ratio", "encode GB/s", "decode GB/s"
+        "{:16} {:>10} {:>9} {:>7} {:>12} {:>12}  chunks raw/constant/planes",
+        "data", "effort", "chunk KiB", "ratio", "encode GB/s", "decode GB/s"
     );
     let mut all: Vec<(&str, Vec<u8>, Grain)> = Vec::new();
     for kind in KINDS.into_iter().filter(|kind| only.as_deref().is_none_or(|only| only == *kind)) {
@@ -217,8 +219,11 @@ fn codec(pool: &rayon::ThreadPool, arguments: &Arguments) -> Outcome<()> {
         all.push(("file", std::fs::read(file)?, Grain { stride: 8, lane: 8 }));
     }
     for (kind, bytes, grain) in all {
-        for &chunk_kib in chunks_kib {
-            let options = EncodeOptions { chunk_bytes: chunk_kib << 10, ..EncodeOptions::default() };
+        for (&chunk_kib, &compression) in
+            chunks_kib.iter().flat_map(|kib| efforts.iter().map(move |effort| (kib, effort)))
+        {
+            let options = EncodeOptions { chunk_bytes: chunk_kib << 10, compression, ..EncodeOptions::default() };
+            let effort = format!("{compression:?}");
             let (mut encode, mut decode) = (f64::INFINITY, f64::INFINITY);
             let kept = Memory { file: Some(Arc::default()) };
             let path = Path::new("shard");
@@ -238,7 +243,7 @@ fn codec(pool: &rayon::ThreadPool, arguments: &Arguments) -> Outcome<()> {
             }
             let size = bytes.len() as f64;
             println!(
-                "{kind:16} {chunk_kib:9} {:7.3} {:12.2} {:12.2}  {}/{}/{}",
+                "{kind:16} {effort:>10} {chunk_kib:9} {:7.3} {:12.2} {:12.2}  {}/{}/{}",
                 size / summary.stored_bytes.max(1) as f64,
                 size / encode / 1e9,
                 size / decode / 1e9,
@@ -303,9 +308,21 @@ fn disk(pool: &rayon::ThreadPool, mib: usize, folder: &Path, repeat: usize) -> O
     Ok(())
 }
 
+fn effort(name: &str) -> Result<Compression, std::num::ParseIntError> {
+    Ok(match name {
+        "fastest" => Compression::Fastest,
+        "auto" => Compression::Auto,
+        "thorough" => Compression::Thorough,
+        "smallest" => Compression::Smallest,
+        "raw" => Compression::Raw,
+        level => Compression::Zstd(level.parse()?),
+    })
+}
+
 struct Arguments {
     mib: usize,
     chunks_kib: Vec<usize>,
+    efforts: Vec<Compression>,
     repeat: usize,
     folder: Option<PathBuf>,
     only: Option<String>,
@@ -313,7 +330,15 @@ struct Arguments {
 }
 
 fn main() -> Outcome<()> {
-    let mut own = Arguments { mib: 64, chunks_kib: vec![512], repeat: 5, folder: None, only: None, file: None };
+    let mut own = Arguments {
+        mib: 64,
+        chunks_kib: vec![512],
+        efforts: vec![Compression::Auto],
+        repeat: 5,
+        folder: None,
+        only: None,
+        file: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
@@ -323,6 +348,7 @@ fn main() -> Outcome<()> {
             "--chunk-kib" => {
                 own.chunks_kib = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?;
             }
+            "--effort" => own.efforts = value()?.split(',').map(effort).collect::<Result<_, _>>()?,
             "--dir" => own.folder = Some(value()?.into()),
             "--only" => own.only = Some(value()?),
             "--file" => own.file = Some(value()?.into()),

@@ -3,8 +3,9 @@
 //! Comes in: bytes. Goes out: the same number that `xxhash_rust::xxh3::xxh3_64` gives, which is compiled for what every
 //! x86-64 has. What must hold: the two never differ; tests compare them over lengths and contents.
 //!
-//! Every chunk is hashed twice on its way to the file and twice on its way back. Measured on random bytes, which are only hashed
-//! and copied: 2.9 GB/s of one core with what every x86-64 has, 4.4 with AVX-512.
+//! Every chunk is hashed twice on its way to the file and twice on its way back. Measured from the second-level cache, in
+//! GB/s of one core: 20 with what every x86-64 has, 17 with what the compiler makes of the portable loop for AVX-512, 33
+//! with it written out. From memory, fetching is what takes the time: 8, and 10 where it is asked for ahead.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -82,26 +83,24 @@ fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Of more than 240 bytes.
-#[inline(always)]
-fn long(bytes: &[u8]) -> u64 {
-    let mut sums = [PRIME32_3, PRIME64_1, PRIME64_2, PRIME64_3, PRIME64_4, PRIME32_2, PRIME64_5, PRIME32_1];
-    let Some(last) = bytes.last_chunk::<STRIPE>() else { return xxh3_64(bytes) };
-    let stripes = bytes[..bytes.len() - 1].as_chunks::<STRIPE>().0;
-    let (blocks, rest) = stripes.as_chunks::<STRIPES_OF_A_BLOCK>();
-    for block in blocks {
-        for (number, stripe) in block.iter().enumerate() {
-            accumulate(&mut sums, stripe, &key(8 * number));
-        }
-        scramble(&mut sums, &key(SECRET.len() - STRIPE));
-    }
-    for (number, stripe) in rest.iter().enumerate() {
-        accumulate(&mut sums, stripe, &key(8 * number));
-    }
-    accumulate(&mut sums, last, &key(SECRET.len() - STRIPE - 7));
+const FIRST_SUMS: Lanes = [PRIME32_3, PRIME64_1, PRIME64_2, PRIME64_3, PRIME64_4, PRIME32_2, PRIME64_5, PRIME32_1];
+/// Where in the secret the keys lie that are not those of a stripe of a block.
+const KEY_OF_SCRAMBLING: usize = SECRET.len() - STRIPE;
+const KEY_OF_LAST: usize = SECRET.len() - STRIPE - 7;
+const KEY_OF_MERGING: usize = 11;
 
-    let key = key(11);
-    let mut hash = (bytes.len() as u64).wrapping_mul(PRIME64_1);
+/// The whole stripes before the last byte, as blocks and what is over, and the last bytes, which overlap them.
+#[inline(always)]
+#[allow(clippy::type_complexity, reason = "three parts of one slice")]
+fn parts(bytes: &[u8]) -> Option<(&[[[u8; STRIPE]; STRIPES_OF_A_BLOCK]], &[[u8; STRIPE]], &[u8; STRIPE])> {
+    let last = bytes.last_chunk::<STRIPE>()?;
+    let (blocks, rest) = bytes[..bytes.len() - 1].as_chunks::<STRIPE>().0.as_chunks::<STRIPES_OF_A_BLOCK>();
+    Some((blocks, rest, last))
+}
+
+fn merge(sums: &Lanes, len: usize) -> u64 {
+    let key = key(KEY_OF_MERGING);
+    let mut hash = (len as u64).wrapping_mul(PRIME64_1);
     for pair in 0..4 {
         hash = hash.wrapping_add(fold(sums[2 * pair] ^ key[2 * pair], sums[2 * pair + 1] ^ key[2 * pair + 1]));
     }
@@ -109,16 +108,89 @@ fn long(bytes: &[u8]) -> u64 {
     hash ^ (hash >> 32)
 }
 
+/// Of more than 240 bytes.
+#[inline(always)]
+fn long(bytes: &[u8]) -> u64 {
+    let Some((blocks, rest, last)) = parts(bytes) else { return xxh3_64(bytes) };
+    let mut sums = FIRST_SUMS;
+    for block in blocks {
+        for (number, stripe) in block.iter().enumerate() {
+            accumulate(&mut sums, stripe, &key(8 * number));
+        }
+        scramble(&mut sums, &key(KEY_OF_SCRAMBLING));
+    }
+    for (number, stripe) in rest.iter().enumerate() {
+        accumulate(&mut sums, stripe, &key(8 * number));
+    }
+    accumulate(&mut sums, last, &key(KEY_OF_LAST));
+    merge(&sums, bytes.len())
+}
+
 #[cfg(target_arch = "x86_64")]
 mod wide {
+    use super::{FIRST_SUMS, KEY_OF_LAST, KEY_OF_SCRAMBLING, Lanes, PRIME32_1, SECRET, STRIPE};
+    use std::arch::x86_64::*;
+
     #[target_feature(enable = "avx2")]
     pub(super) fn long_avx2(bytes: &[u8]) -> u64 {
         super::long(bytes)
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    /// Bytes between what is hashed and what is fetched.
+    const AHEAD: usize = 4096;
+
+    #[target_feature(enable = "avx512f")]
+    fn load(bytes: &[u8; STRIPE]) -> __m512i {
+        // SAFETY: there are 64 bytes, and the instruction takes them from anywhere.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn key(at: usize) -> __m512i {
+        let mut bytes = [0; STRIPE];
+        bytes.copy_from_slice(&SECRET[at..at + STRIPE]);
+        load(&bytes)
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn accumulate(sums: __m512i, stripe: &[u8; STRIPE], key: __m512i) -> __m512i {
+        // Here is where a chunk is read first, and what the processor fetches by itself comes too late.
+        _mm_prefetch::<_MM_HINT_T0>(stripe.as_ptr().wrapping_add(AHEAD).cast());
+        let data = load(stripe);
+        let keyed = _mm512_xor_si512(data, key);
+        let product = _mm512_mul_epu32(keyed, _mm512_srli_epi64::<32>(keyed));
+        let swapped = _mm512_shuffle_epi32::<0b01_00_11_10>(data);
+        _mm512_add_epi64(_mm512_add_epi64(sums, swapped), product)
+    }
+
+    /// Written out, since the compiler makes of the portable loop one that gathers every eighth number of a block:
+    /// 17 GB/s from the first-level cache.
+    #[target_feature(enable = "avx512f")]
     pub(super) fn long_avx512(bytes: &[u8]) -> u64 {
-        super::long(bytes)
+        let Some((blocks, rest, last)) = super::parts(bytes) else { return super::long(bytes) };
+        let mut first = [0; STRIPE];
+        for (bytes, sum) in first.as_chunks_mut::<8>().0.iter_mut().zip(FIRST_SUMS) {
+            *bytes = sum.to_le_bytes();
+        }
+        let mut sums = load(&first);
+        let prime = _mm512_set1_epi64(PRIME32_1 as i64);
+        for block in blocks {
+            for (number, stripe) in block.iter().enumerate() {
+                sums = accumulate(sums, stripe, key(8 * number));
+            }
+            let mixed = _mm512_xor_si512(sums, _mm512_srli_epi64::<47>(sums));
+            let mixed = _mm512_xor_si512(mixed, key(KEY_OF_SCRAMBLING));
+            let upper = _mm512_slli_epi64::<32>(_mm512_mul_epu32(_mm512_srli_epi64::<32>(mixed), prime));
+            sums = _mm512_add_epi64(_mm512_mul_epu32(mixed, prime), upper);
+        }
+        for (number, stripe) in rest.iter().enumerate() {
+            sums = accumulate(sums, stripe, key(8 * number));
+        }
+        sums = accumulate(sums, last, key(KEY_OF_LAST));
+        let mut lanes: Lanes = [0; 8];
+        // SAFETY: there is room for 64 bytes, and the instruction puts them anywhere.
+        unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), sums) };
+        super::merge(&lanes, bytes.len())
     }
 }
 
@@ -126,11 +198,7 @@ mod wide {
 pub(super) fn checksum(bytes: &[u8]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() >= LONG {
-        let avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq");
-        if avx512 {
+        if is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has been asked whether it has what this was compiled for.
             return unsafe { wide::long_avx512(bytes) };
         }
@@ -165,6 +233,11 @@ mod tests {
             if len > 240 && is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor has been asked.
                 assert_eq!(unsafe { wide::long_avx2(&bytes[..len]) }, expected, "{len} bytes, AVX2");
+            }
+            #[cfg(target_arch = "x86_64")]
+            if len > 240 && is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has been asked.
+                assert_eq!(unsafe { wide::long_avx512(&bytes[..len]) }, expected, "{len} bytes, AVX-512");
             }
         }
         assert_eq!(checksum(&bytes[1..]), xxh3_64(&bytes[1..]), "unaligned");
