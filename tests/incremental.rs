@@ -6,7 +6,7 @@ use piton::journal::Event;
 use piton::medium::RealMedium;
 use piton::reader::{Reader, Selection};
 use piton::store::{Manifest, Store};
-use piton::{Checkpointer, Resumed, Settled, State};
+use piton::{Checkpointer, PagedVec, Resumed, Settled, State};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ const PAGE: usize = 4096;
 const PAGES: usize = 200;
 
 /// A state of which a step changes one page in `PAGES / changing`, here and there.
-#[derive(State, Clone, PartialEq, Debug)]
+#[derive(State, PartialEq, Debug)]
 struct Grid {
     cells: Vec<f64>,
-    noise: Vec<u64>,
+    noise: PagedVec<u64>,
     time: f64,
     #[piton(skip)]
     changing: usize,
@@ -31,7 +31,8 @@ impl Grid {
     fn new(rank: usize, changing: usize) -> Self {
         let mut random = Random(rank as u64);
         let cells = (0..PAGES * PAGE / 8).map(|i| (i as f64 * 0.003 + rank as f64).sin()).collect();
-        let noise = (0..PAGES * PAGE / 8).map(|_| random.below(usize::MAX) as u64).collect();
+        let noise: Vec<u64> = (0..PAGES * PAGE / 8).map(|_| random.below(usize::MAX) as u64).collect();
+        let noise = PagedVec::from_slice(&noise).unwrap();
         Self { cells, noise, time: 0.0, changing }
     }
 

@@ -193,6 +193,12 @@ impl<T: Element + fmt::Debug> fmt::Debug for PagedVec<T> {
     }
 }
 
+impl<T: Element + PartialEq> PartialEq for PagedVec<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
 impl<T: Element> Sealed for PagedVec<T> {}
 
 impl<T: Element> Array for PagedVec<T> {
