@@ -147,7 +147,10 @@ impl Tmpfs {
         let run = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path()).output();
         match run {
             Ok(output) if output.status.success() => Ok(Self { folder }),
-            Ok(output) => Err(format!("mounting is refused: {}", String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default())),
+            Ok(output) => Err(format!(
+                "mounting is refused: {}",
+                String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default()
+            )),
             Err(error) => Err(format!("there is no program `mount`: {error}")),
         }
     }

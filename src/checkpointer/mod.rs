@@ -567,8 +567,12 @@ impl Checkpointer {
         let sources = fields.sources();
         let bytes: Vec<&[u8]> = sources.iter().map(|source| &*source.bytes).collect();
         let (arena_bytes, state_bytes) = (self.plan(&bytes).arena_bytes(), total(&bytes));
+        let any_pages = sources.iter().any(|source| source.tracked.is_some());
         drop(sources);
-        let tracking = self.start_tracking();
+        let mut tracking = self.start_tracking();
+        if !any_pages {
+            tracking.push_str(" (no field is a PagedVec)");
+        }
         self.staging.prepare(arena_bytes);
         self.recorder.record(Event::Plan {
             threads: u32::try_from(self.pipeline.pool().current_num_threads()).unwrap_or(u32::MAX),

@@ -53,7 +53,12 @@ impl Session {
         match Tracker::probe() {
             Ok(tracker) => {
                 let tracker = Some(Arc::new(tracker));
-                (Some(Self { tracker, policy: Policy::new(), open_files, check_every, partial: 0 }), "on".into())
+                // Whoever asks for it gets it at once.
+                let (policy, outcome) = match setting {
+                    Tracking::On => (Policy::on(), "on"),
+                    _ => (Policy::new(), "on where little changes"),
+                };
+                (Some(Self { tracker, policy, open_files, check_every, partial: 0 }), outcome.into())
             }
             Err(reason) => (None, format!("unavailable: {reason}")),
         }

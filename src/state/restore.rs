@@ -408,6 +408,18 @@ mod tests {
         }
 
         #[test]
+        fn paged_vectors_take_any_saved_length(saved_length in 0usize..50_000, own_length in 0usize..50_000) {
+            #[derive(crate::State)]
+            struct Particles { ids: crate::PagedVec<u16> }
+            let ids: Vec<u16> = (0..saved_length as u16).collect();
+            let saved = save(&mut Particles { ids: crate::PagedVec::from_slice(&ids).unwrap() });
+            let mut after = Particles { ids: crate::PagedVec::new(own_length).unwrap() };
+            after.ids.fill(9);
+            try_restore(&mut after, &saved).unwrap();
+            prop_assert!(after.ids[..] == ids);
+        }
+
+        #[test]
         fn vectors_take_any_saved_length(saved_length in 0usize..50, own_length in 0usize..50) {
             #[derive(crate::State)]
             struct Particles { ids: Vec<u16> }
