@@ -227,13 +227,17 @@ settings! {
     nice: u32 = "10", "PITON_NICE", Form::Count { least: 0, most: 19, zero: None },
         "how far encoding and writing give way to the application: 0 not at all, 19 most";
     compression: Compression = "auto", "PITON_COMPRESSION", Form::Compression,
-        "how hard to compress: `auto` decides from the data, `raw` never does, a number is zstd's level";
+        "how hard to compress: `auto` decides from the data, the speed of the storage and how busy the processors are, `raw` never does, \
+         a number is zstd's level";
     chunk: u64 = "512KiB", "PITON_CHUNK",
         Form::Size { least: 64 << 10, most: 16 << 20, zero: None, power_of_two: true },
         "size of the pieces that are compressed and checked alone";
     staging_max: u64 = "auto", "PITON_STAGING_MAX",
         Form::Size { least: 1 << 20, most: 1 << 50, zero: Some("auto"), power_of_two: false },
         "memory per rank for the copy of the state; `auto`: as large as the state. A larger state is written in parts";
+    bandwidth_max: u64 = "off", "PITON_BANDWIDTH_MAX",
+        Form::Size { least: 64 << 10, most: 1 << 50, zero: Some("off"), power_of_two: false },
+        "bytes per second that each rank writes at most";
     tracking: Tracking = "auto", "PITON_TRACKING", Form::Tracking,
         "copy only the written pages of a `PagedVec`: `auto` where the kernel tells them and no RDMA, GPU or io_uring device is open, `on` asserts that none writes there";
     tracking_check: u64 = "16", "PITON_TRACKING_CHECK", Form::Count { least: 0, most: 1_000_000, zero: Some("never") },

@@ -39,6 +39,7 @@ mod pipeline;
 mod recorder;
 mod resume;
 mod slowdown;
+mod tuner;
 
 pub use errors::{CheckpointError, FinishError, OpenError, Refusal, ResumeError};
 
@@ -322,6 +323,7 @@ impl Checkpointer {
     /// Writes down what the checkpoint that was just written cost the application's steps.
     fn note_slowdown(&mut self) {
         if let Some(slowed) = self.slowdown.over(Instant::now(), self.step) {
+            self.pipeline.note_lost(slowed.lost_seconds);
             self.recorder.record(Event::Slowed {
                 id: slowed.id,
                 seconds: slowed.during.as_secs_f64(),

@@ -22,6 +22,7 @@ use crate::store::{Claim, JobFolder, ProcessIdentity, RetentionPolicy, Store, St
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::Read;
+use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::Xxh3;
@@ -75,6 +76,8 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
             Compression::Raw => shard::Compression::Raw,
             Compression::Level(level) => shard::Compression::Zstd(i32::from(level)),
         },
+        by_field: Vec::new(),
+        bandwidth: NonZeroU64::new(settings.bandwidth_max),
         chunk_bytes: usize::try_from(settings.chunk).unwrap_or(shard::DEFAULT_CHUNK_BYTES),
         created: None,
     };

@@ -15,10 +15,13 @@
 
 use super::background::Background;
 use super::recorder::Recorder;
+use super::tuner::Tuner;
 use crate::freeze::{Arena, Changed, Frozen};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::Event;
-use crate::shard::{Base, EncodeOptions, Grain, Lineage, Piece, ShardError, ShardIdentity, ShardSummary, ShardWriter};
+use crate::shard::{
+    Base, Compression, EncodeOptions, Grain, Lineage, Piece, ShardError, ShardIdentity, ShardSummary, ShardWriter,
+};
 use crate::state::Outline;
 use crate::store::{JobFolder, Manifest, ManifestNotes, RequestKind, RetentionPolicy, StoreError, temporary};
 use std::io;
@@ -90,6 +93,8 @@ struct State {
     /// Another rank could not write its part of this checkpoint.
     failed_elsewhere: Option<(CheckpointId, String)>,
     fate: Option<(CheckpointId, Fate)>,
+    /// What the last shard cost the application's steps, in seconds; not yet taken into account.
+    lost_seconds: Option<f64>,
     committed: Option<CheckpointId>,
     /// The user's requests that were taken up.
     checkpoint_requested: bool,
@@ -171,6 +176,7 @@ impl Pipeline {
             shared: Arc::clone(&shared),
             recorder: Arc::clone(recorder),
             encoders,
+            tuner: Tuner::default(),
             options: options.clone(),
         };
         pipeline.spawn("piton-writer", move || writer.run())?;
@@ -248,6 +254,11 @@ impl Pipeline {
         }
         let mut state = self.shared.lock();
         (std::mem::take(&mut state.checkpoint_requested), std::mem::take(&mut state.halt_requested))
+    }
+
+    /// Notes what the last shard cost the application's steps.
+    pub(super) fn note_lost(&self, seconds: f64) {
+        self.shared.lock().lost_seconds = Some(seconds);
     }
 
     /// Rank 0: a checkpoint is under way, and will be committed when all shards are there.
@@ -340,18 +351,19 @@ struct Writer {
     shared: Arc<Shared>,
     recorder: Arc<Recorder>,
     encoders: rayon::ThreadPool,
+    tuner: Tuner,
     options: PipelineOptions,
 }
 
 impl Writer {
-    fn run(self) {
+    fn run(mut self) {
         self.options.background.enter();
         loop {
-            let (task, last_stored) = {
+            let (task, last_stored, lost) = {
                 let mut state = self.shared.lock();
                 loop {
                     if let Some(task) = state.task.take() {
-                        break (task, state.last_stored);
+                        break (task, state.last_stored, state.lost_seconds.take());
                     }
                     if state.stop {
                         return;
@@ -372,14 +384,19 @@ impl Writer {
                 changed: &changed,
                 appended: &appended,
             };
-            let result = catch_unwind(AssertUnwindSafe(|| self.write(name, &work, begun, last_stored)))
-                .unwrap_or_else(|_| Err("the writer panicked; please report this as a bug of Piton".into()));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                self.tune(&work, lost);
+                self.write(name, &work, begun, last_stored)
+            }))
+            .unwrap_or_else(|_| Err("the writer panicked; please report this as a bug of Piton".into()));
             let mut state = self.shared.lock();
             // `finish` may have handed over the next one while this one hung.
             state.writing = state.task.is_some();
             state.arena = Some(frozen.into_arena());
             let event = match result {
-                Ok(ShardSummary { bytes, raw_bytes, changed_share, base, .. }) => {
+                Ok(summary) => {
+                    self.tuner.learn(&summary);
+                    let ShardSummary { bytes, raw_bytes, changed_share, base, .. } = summary;
                     if builds_on.is_none() {
                         state.last_stored = Some(bytes);
                     }
@@ -398,6 +415,24 @@ impl Writer {
             self.recorder.record(event);
             self.shared.changed.notify_all();
         }
+    }
+
+    /// Chooses how the shard is encoded, unless the user did.
+    fn tune(&mut self, work: &Work<'_>, lost_seconds: Option<f64>) {
+        if self.options.encode.compression != Compression::Auto {
+            return;
+        }
+        let chunk_bytes = self.options.encode.chunk_bytes;
+        let Some(choice) = self.tuner.choose(work, chunk_bytes, &self.encoders, lost_seconds) else { return };
+        let names: Vec<&str> = work.outline.fields.iter().map(|field| field.name.as_str()).collect();
+        self.recorder.record(Event::Encoding {
+            id: work.identity.id,
+            efforts: choice.by_effort(&names),
+            storage_bytes_per_second: choice.circumstances.storage,
+            busy: choice.circumstances.busy,
+            interval_seconds: choice.circumstances.interval,
+        });
+        self.options.encode.by_field = choice.efforts;
     }
 
     fn write(
@@ -475,7 +510,7 @@ impl Writer {
 }
 
 /// What the writer reads of a task.
-struct Work<'a> {
+pub(super) struct Work<'a> {
     identity: &'a ShardIdentity,
     outline: &'a Outline,
     grains: &'a [Grain],
@@ -483,6 +518,13 @@ struct Work<'a> {
     lineage: &'a Lineage,
     changed: &'a [Changed],
     appended: &'a [PathBuf],
+}
+
+impl Work<'_> {
+    /// The bytes that were frozen of each field, and what its elements look like.
+    pub(super) fn fields(&self) -> Vec<(&[u8], Grain)> {
+        self.grains.iter().enumerate().map(|(field, grain)| (self.frozen.bytes(field), *grain)).collect()
+    }
 }
 
 /// Creates the file of a shard under its temporary name; what an earlier try left there is replaced.

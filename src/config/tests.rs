@@ -11,7 +11,7 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "log" => ["quiet", "verbose"],
         "tracking" => ["on", "off"],
         "chunk" => ["64KiB", "2MiB"],
-        "staging_max" => ["64MiB", "1GB"],
+        "staging_max" | "bandwidth_max" => ["64MiB", "1GB"],
         "fresh" | "take_over" | "group" => ["true", "false"],
         _ => match setting.form {
             Form::Time { .. } => ["90s", "1min"],

@@ -92,6 +92,16 @@ pub enum Event {
     CheckpointStarted { id: CheckpointId, tick: u64, step: u64, reason: String },
     /// The state was copied, and the application computes on.
     Frozen { id: CheckpointId, blocked_ns: u64, bytes: u64 },
+    /// How this rank's fields are encoded, and the measurements that it was chosen by.
+    Encoding {
+        id: CheckpointId,
+        /// The fields of each effort: `raw`, `fastest`, `auto`, `thorough` or `smallest`.
+        efforts: BTreeMap<String, String>,
+        storage_bytes_per_second: f64,
+        /// Seconds that steps lose for each second of encoding, 0 to 1.
+        busy: f64,
+        interval_seconds: f64,
+    },
     /// This rank's shard is durable under its final name.
     ShardDurable {
         id: CheckpointId,

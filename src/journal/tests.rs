@@ -58,6 +58,13 @@ fn every_event() -> Vec<Event> {
         Event::AgreementStopped { reason: text() },
         Event::Halted { step: 9 },
         Event::Finished { step: 9, id: Some(id) },
+        Event::Encoding {
+            id,
+            efforts: [("auto".to_owned(), "depth".to_owned())].into(),
+            storage_bytes_per_second: 1e9,
+            busy: 0.5,
+            interval_seconds: 600.0,
+        },
         Event::Slowed { id, seconds: 0.5, steps: 3, step_seconds: 0.125, lost_seconds: 0.125 },
         Event::AttemptEnded { how: End::Panicked, step: 9 },
         Event::JournalGap { lost: 4 },

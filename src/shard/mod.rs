@@ -20,6 +20,7 @@
 mod base;
 mod checksum;
 mod codec;
+mod effort;
 mod filter;
 mod layout;
 mod patch;
@@ -32,6 +33,7 @@ mod tests;
 
 pub use base::{Base, Parent};
 pub use codec::{Codec, Compression, Grain};
+pub use effort::{Circumstances, Price, Prices};
 pub use layout::{ChunkRecord, FORMAT_VERSION, LARGEST_CHUNK_BYTES, SMALLEST_CHUNK_BYTES};
 pub use reader::{BrokenChunk, ShardReader};
 pub use writer::{CodecCounts, DEFAULT_CHUNK_BYTES, Digests, EncodeOptions, Lineage, Piece, ShardSummary, ShardWriter};

@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 mod chain;
 
@@ -167,7 +168,12 @@ fn outline_of(fields: &Fields) -> Outline {
 }
 
 fn options(chunk_bytes: usize, compression: Compression) -> EncodeOptions {
-    EncodeOptions { compression, chunk_bytes, created: Some(UNIX_EPOCH + Duration::from_secs(1_750_000_000)) }
+    EncodeOptions {
+        compression,
+        chunk_bytes,
+        created: Some(UNIX_EPOCH + Duration::from_secs(1_750_000_000)),
+        ..EncodeOptions::default()
+    }
 }
 
 fn write(medium: &dyn Medium, fields: &Fields, options: &EncodeOptions) -> Result<ShardSummary, ShardError> {
@@ -455,6 +461,29 @@ proptest! {
         write(&medium, &fields, &options(64 * chunk, Compression::Auto)).unwrap();
         assert_holds(&ShardReader::open(&medium, file()).unwrap(), &fields);
     }
+}
+
+#[test]
+fn no_more_is_written_in_a_second_than_is_allowed() {
+    let fields: Fields = vec![("noise", FieldClass::Array, every_kind(4 << 20)[5].2.clone(), Grain::BYTES)];
+    let bytes = fields[0].2.len() as u64;
+    let limited = EncodeOptions { bandwidth: NonZeroU64::new(bytes * 4), ..options(64 << 10, Compression::Raw) };
+    let start = Instant::now();
+    let summary = write(&Memory::default(), &fields, &limited).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(225), "{:?}", start.elapsed());
+    assert!(summary.write_seconds >= 0.225, "the storage is taken to be as slow");
+}
+
+#[test]
+fn fields_may_have_efforts_of_their_own() {
+    let (medium, fields) = (Memory::default(), every_kind(50_000));
+    let efforts = fields.iter().map(|field| if field.0 == "depth" { Compression::Raw } else { Compression::Auto });
+    let options = EncodeOptions { by_field: efforts.collect(), ..options(64 << 10, Compression::Auto) };
+    write(&medium, &fields, &options).unwrap();
+    let reader = ShardReader::open(&medium, file()).unwrap();
+    assert_holds(&reader, &fields);
+    assert!(reader.chunks().filter(|chunk| chunk.field == 0).all(|chunk| chunk.codec == Codec::Raw));
+    assert!(reader.chunks().any(|chunk| chunk.codec.name() == "planes"));
 }
 
 #[test]

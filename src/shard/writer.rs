@@ -24,6 +24,7 @@ use rayon::ThreadPool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +57,10 @@ static SPARE_OUTPUTS: Shelf<Vec<u8>> = Shelf::new(16 * AHEAD);
 pub struct EncodeOptions {
     /// Whether and how chunks are compressed.
     pub compression: Compression,
+    /// The same for each field, where they differ; empty: as `compression` says.
+    pub by_field: Vec<Compression>,
+    /// Bytes per second that are written at most.
+    pub bandwidth: Option<NonZeroU64>,
     /// Raw bytes of a chunk: a multiple of 64, at most 16 MiB.
     pub chunk_bytes: usize,
     /// The time that the header gives as that of the shard's creation; `None`: now.
@@ -64,7 +69,13 @@ pub struct EncodeOptions {
 
 impl Default for EncodeOptions {
     fn default() -> Self {
-        Self { compression: Compression::Auto, chunk_bytes: DEFAULT_CHUNK_BYTES, created: None }
+        Self {
+            compression: Compression::Auto,
+            by_field: Vec::new(),
+            bandwidth: None,
+            chunk_bytes: DEFAULT_CHUNK_BYTES,
+            created: None,
+        }
     }
 }
 
@@ -226,8 +237,10 @@ fn carry_out(
     orders: &Receiver<Order>,
     empty: &Sender<Buffer>,
     abandoned: &AtomicBool,
+    bandwidth: Option<NonZeroU64>,
 ) -> Result<Duration, WriteFailure> {
     let mut busy = Duration::ZERO;
+    let (begun, mut written) = (Instant::now(), 0u64);
     for order in orders {
         if abandoned.load(Ordering::Relaxed) {
             break;
@@ -236,6 +249,10 @@ fn carry_out(
         match order {
             Order::Write { offset, buffer, from, to } => {
                 file.write_at(offset, &buffer.bytes()[from..to]).map_err(|error| ("writing", error))?;
+                written += (to - from) as u64;
+                if let Some(bandwidth) = bandwidth {
+                    hold_back(begun, written, bandwidth, abandoned);
+                }
                 // Nobody takes it any more once all is written.
                 let _ = empty.send(buffer);
             }
@@ -246,8 +263,21 @@ fn carry_out(
     Ok(busy)
 }
 
+/// Waits until so many bytes may have been written since `begun`.
+fn hold_back(begun: Instant, written: u64, bandwidth: NonZeroU64, abandoned: &AtomicBool) {
+    /// Whoever gives up on the file does not wait longer than this.
+    const NAP: Duration = Duration::from_millis(20);
+    let due = Duration::from_secs_f64(written as f64 / bandwidth.get() as f64);
+    while let Some(left) = due.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        if abandoned.load(Ordering::Relaxed) {
+            return;
+        }
+        thread::sleep(left.min(NAP));
+    }
+}
+
 impl Output {
-    fn start(file: Box<dyn MediumWrite>) -> io::Result<Self> {
+    fn start(file: Box<dyn MediumWrite>, bandwidth: Option<NonZeroU64>) -> io::Result<Self> {
         let (orders, received) = mpsc::channel();
         let (emptied, empty) = mpsc::channel();
         for _ in 1..BUFFERS {
@@ -257,7 +287,7 @@ impl Output {
         let seen = Arc::clone(&abandoned);
         let thread = thread::Builder::new()
             .name("piton-write".into())
-            .spawn(move || carry_out(file, &received, &emptied, &seen))?;
+            .spawn(move || carry_out(file, &received, &emptied, &seen, bandwidth))?;
         Ok(Self {
             current: SPARE_BUFFERS.take(),
             filled: 0,
@@ -410,6 +440,7 @@ struct Task<'a> {
     field: u32,
     offset: u64,
     grain: Grain,
+    compression: Compression,
     raw: &'a [u8],
     /// What the base holds of it.
     base: Option<&'a BaseChunk>,
@@ -549,11 +580,11 @@ struct Compared {
     changed: u64,
 }
 
-fn encode<'a>(task: Task<'a>, compression: Compression) -> Done<'a> {
+fn encode(task: Task<'_>) -> Done<'_> {
     let start = Instant::now();
     let (mut encoder, mut stored) = (SPARE_ENCODERS.take(), SPARE_OUTPUTS.take());
     // A panic on another thread would leave the caller waiting for this chunk.
-    let encoded = catch_unwind(AssertUnwindSafe(|| task.encode(&mut encoder, compression, &mut stored))).ok();
+    let encoded = catch_unwind(AssertUnwindSafe(|| task.encode(&mut encoder, task.compression, &mut stored))).ok();
     if encoded.is_some() {
         SPARE_ENCODERS.put(encoder);
     }
@@ -652,7 +683,8 @@ impl ShardWriter {
 
         let write_error = |doing, source| ShardError::Write { path: path.to_owned(), doing, source };
         let file = medium.create(path).map_err(|source| write_error("creating it", source))?;
-        let mut output = Output::start(file).map_err(|source| write_error("starting the writing thread", source))?;
+        let mut output = Output::start(file, options.bandwidth)
+            .map_err(|source| write_error("starting the writing thread", source))?;
         output.put(&header).map_err(|(doing, source)| write_error(doing, source))?;
         let mut hasher = Box::new(Xxh3::new());
         hasher.update(&header);
@@ -708,21 +740,23 @@ impl ShardWriter {
         }
         let size = self.options.chunk_bytes;
         let (base, digests) = (self.lineage.base.clone(), self.lineage.digests);
-        // Grain and first chunk of each field, and what the base holds of it.
-        let fields: Vec<(Grain, u64, Option<&BaseField>)> = (self.fields.iter().enumerate())
+        // Grain, compression and first chunk of each field, and what the base holds of it.
+        let fields: Vec<(Grain, Compression, u64, Option<&BaseField>)> = (self.fields.iter().enumerate())
             .map(|(number, field)| {
                 let of_base = base.as_ref().and_then(|base| base.field(number, &field.name, field.bytes, field.grain));
-                (field.grain, field.first, of_base)
+                let own = self.options.by_field.get(number).copied().unwrap_or(self.options.compression);
+                (field.grain, own, field.first, of_base)
             })
             .collect();
         let tasks = pieces.iter().flat_map(|piece| {
-            let (grain, first, of_base) = fields[piece.field];
+            let (grain, compression, first, of_base) = fields[piece.field];
             let before = piece.offset / size as u64;
             piece.bytes.chunks(size).zip(before..).map(move |(raw, number)| Task {
                 // All of this was checked when the piece was claimed.
                 field: piece.field as u32,
                 offset: number * size as u64,
                 grain,
+                compression,
                 raw,
                 base: of_base
                     .and_then(|field| field.chunks.get(number as usize))
@@ -731,13 +765,12 @@ impl ShardWriter {
                 digests: digests.wanted(first + number),
             })
         });
-        let compression = self.options.compression;
         if pool.current_thread_index().is_some() {
             for task in tasks {
-                self.append(encode(task, compression))?;
+                self.append(encode(task))?;
             }
         } else {
-            self.write_on(pool, tasks, compression)?;
+            self.write_on(pool, tasks)?;
         }
         self.failed = false;
         Ok(())
@@ -747,7 +780,6 @@ impl ShardWriter {
         &mut self,
         pool: &ThreadPool,
         mut tasks: impl Iterator<Item = Task<'a>> + Send,
-        compression: Compression,
     ) -> Result<(), ShardError> {
         let ahead = AHEAD * pool.current_num_threads();
         // This thread gives out the tasks and takes what comes back; the threads of the pool wait for nothing.
@@ -763,7 +795,7 @@ impl ShardWriter {
                     started += 1;
                     scope.spawn(move |_| {
                         // Nobody listens where the write has failed.
-                        let _ = done.send((number, encode(task, compression)));
+                        let _ = done.send((number, encode(task)));
                     });
                 }
                 if started == appended {

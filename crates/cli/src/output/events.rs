@@ -60,6 +60,16 @@ pub fn sentence(event: &Event) -> (String, Style) {
             let changed = changed_share.map_or_else(String::new, |share| format!(", {:.1} % changed", share * 100.0));
             format!("checkpoint {id}: shard of {size} ({ratio}) durable in {}{on}{changed}", human::short(*seconds))
         }
+        Event::Encoding { id, efforts, storage_bytes_per_second, busy, .. } => {
+            let efforts: Vec<String> =
+                efforts.iter().map(|(effort, fields)| format!("{effort} for {fields}")).collect();
+            format!(
+                "checkpoint {id}: encoding {}, since storage takes {} a second and {:.0} % of that time is the application's",
+                efforts.join("; "),
+                human::size(*storage_bytes_per_second as u64),
+                busy * 100.0
+            )
+        }
         Event::Slowed { id, seconds, steps, lost_seconds, .. } => {
             let lost = human::short(lost_seconds.max(0.0));
             let steps = human::count(usize::try_from(*steps).unwrap_or(usize::MAX), "step");

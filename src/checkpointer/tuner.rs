@@ -1,0 +1,115 @@
+//! Chooses, checkpoint by checkpoint, how much work a rank spends on making its shard small.
+//!
+//! Comes in: what the last shards took to encode and to write, what they cost the application's steps, and now and then a
+//! survey of the state. Goes out: an effort for each field, and the figures that it was chosen by. What must hold: it runs on
+//! the background's threads alone; before anything is measured, and where the user chose, nothing is tuned.
+
+use super::pipeline::Work;
+use crate::shard::{Circumstances, Compression, Prices, ShardSummary};
+use rayon::ThreadPool;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Checkpoints between two surveys of the state: it changes as a simulation goes on, and slowly.
+const SURVEY_EVERY: u32 = 16;
+/// Smaller shards say nothing of the storage's speed.
+const TELLING_BYTES: u64 = 4 << 20;
+/// How much of a new measurement is believed.
+const NEWEST: f64 = 0.5;
+/// Until it is measured: seconds between failures of the whole job. A day is what large jobs see; the choice changes little
+/// with it.
+const MTBF_SECONDS: f64 = 86_400.0;
+
+/// What a choice was made by.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Choice {
+    /// By field; empty where nothing was chosen.
+    pub efforts: Vec<Compression>,
+    pub circumstances: Circumstances,
+}
+
+impl Choice {
+    /// The fields of each effort, for people.
+    pub(super) fn by_effort(&self, names: &[&str]) -> BTreeMap<String, String> {
+        let mut list: BTreeMap<String, String> = BTreeMap::new();
+        for (name, effort) in names.iter().zip(&self.efforts) {
+            let fields = list.entry(format!("{effort:?}").to_lowercase()).or_default();
+            if !fields.is_empty() {
+                fields.push_str(", ");
+            }
+            fields.push_str(name);
+        }
+        list
+    }
+}
+
+/// One rank's measurements.
+#[derive(Debug, Default)]
+pub(super) struct Tuner {
+    prices: Vec<Prices>,
+    until_survey: u32,
+    /// Bytes per second that the storage took.
+    storage: Option<f64>,
+    /// Seconds that steps lost for each processor second of encoding.
+    busy: Option<f64>,
+    encode_seconds: f64,
+    /// When the last checkpoint was begun, and the seconds from the one before it.
+    begun: Option<Instant>,
+    interval: Option<f64>,
+}
+
+fn blend(old: &mut Option<f64>, new: f64) {
+    *old = Some(old.map_or(new, |old| old + NEWEST * (new - old)));
+}
+
+impl Tuner {
+    /// Chooses for the shard of `work`. `lost_seconds`: what the last shard cost the application's steps, where that is known
+    /// since this was called last.
+    pub(super) fn choose(
+        &mut self,
+        work: &Work<'_>,
+        chunk_bytes: usize,
+        pool: &ThreadPool,
+        lost_seconds: Option<f64>,
+    ) -> Option<Choice> {
+        let now = Instant::now();
+        if let Some(begun) = self.begun.replace(now) {
+            blend(&mut self.interval, now.saturating_duration_since(begun).as_secs_f64());
+        }
+        if let Some(lost) = lost_seconds
+            && self.encode_seconds > 0.0
+        {
+            blend(&mut self.busy, (lost / self.encode_seconds).clamp(0.0, 1.0));
+        }
+        self.survey(work, chunk_bytes, pool);
+        let circumstances = Circumstances {
+            threads: pool.current_num_threads(),
+            storage: self.storage?,
+            busy: self.busy.unwrap_or(0.0),
+            interval: self.interval?,
+            mtbf: MTBF_SECONDS,
+        };
+        Some(Choice { efforts: circumstances.choose(&self.prices), circumstances })
+    }
+
+    fn survey(&mut self, work: &Work<'_>, chunk_bytes: usize, pool: &ThreadPool) {
+        let fields = work.fields();
+        let same = self.prices.len() == fields.len()
+            && self.prices.iter().zip(&fields).all(|(prices, (bytes, _))| prices.bytes == bytes.len() as u64);
+        if same && self.until_survey > 0 {
+            self.until_survey -= 1;
+            return;
+        }
+        self.until_survey = SURVEY_EVERY;
+        self.prices = pool
+            .install(|| fields.into_iter().map(|(bytes, grain)| Prices::survey(bytes, grain, chunk_bytes)).collect());
+    }
+
+    /// What came of it.
+    pub(super) fn learn(&mut self, summary: &ShardSummary) {
+        self.encode_seconds = summary.encode_seconds;
+        if summary.bytes >= TELLING_BYTES && summary.write_seconds > 0.0 {
+            blend(&mut self.storage, summary.bytes as f64 / summary.write_seconds);
+        }
+    }
+}

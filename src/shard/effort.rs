@@ -1,0 +1,221 @@
+//! How much work to spend on making a shard small.
+//!
+//! Comes in: for each field what a sample of its chunks cost and took with every effort, and what is known of storage,
+//! processors and the job. Goes out: an effort for each field. What must hold: the choice depends on nothing but these
+//! figures; writing the bytes as they are is always among the efforts, so that nothing costs more than that by the figures.
+//!
+//! What is made least is the expected waste, as a share of the job's time,
+//!
+//! ```text
+//!     b · C / P + L / M        L = max(C / n, S / w)
+//! ```
+//!
+//! for processor seconds C of encoding, stored bytes S, n threads and storage that takes w bytes a second: the application
+//! is slowed by b seconds for each of C (0 where processors are idle, 1 where none is), once in an interval P, and a failure,
+//! once in M, costs the latency L more. A latency beyond the interval lengthens that, and counts in full.
+
+use super::codec::{Compression, Encoder};
+use super::{Codec, Grain};
+use nix::time::{ClockId, clock_gettime};
+
+/// What may be chosen, from the least work to the most.
+const CHOICES: [Compression; 5] =
+    [Compression::Raw, Compression::Fastest, Compression::Auto, Compression::Thorough, Compression::Smallest];
+
+/// One chunk of so many is looked at, at least one and at most [`SAMPLE_MOST`] of a field.
+const SAMPLE_SHARE: usize = 64;
+const SAMPLE_MOST: usize = 16;
+
+/// What an effort costs and gives, for each raw byte.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price {
+    /// Processor seconds of one thread.
+    pub seconds: f64,
+    /// Stored bytes.
+    pub stored: f64,
+}
+
+/// What each effort costs and gives on one field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prices {
+    /// Raw bytes of the field.
+    pub bytes: u64,
+    prices: [Price; CHOICES.len()],
+}
+
+/// What else the choice depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Circumstances {
+    /// Threads that encode.
+    pub threads: usize,
+    /// What the storage takes, bytes per second.
+    pub storage: f64,
+    /// Seconds that the application loses for each processor second of encoding, 0 to 1.
+    pub busy: f64,
+    /// Seconds between checkpoints.
+    pub interval: f64,
+    /// Mean time between failures of the job, seconds.
+    pub mtbf: f64,
+}
+
+/// Processor seconds of this thread: what else runs on the machine does not show in them.
+fn processor_seconds() -> f64 {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map_or(0.0, |time| time.tv_sec() as f64 + time.tv_nsec() as f64 * 1e-9)
+}
+
+impl Prices {
+    /// Tries every effort on a sample of `field`, on this thread.
+    #[must_use]
+    pub fn survey(field: &[u8], grain: Grain, chunk_bytes: usize) -> Self {
+        let chunks = field.len().div_ceil(chunk_bytes.max(1));
+        let count = (chunks / SAMPLE_SHARE).clamp(1, SAMPLE_MOST).min(chunks);
+        let sample: Vec<&[u8]> =
+            (0..count).filter_map(|number| field.chunks(chunk_bytes.max(1)).nth(number * chunks / count)).collect();
+        let raw: usize = sample.iter().map(|chunk| chunk.len()).sum();
+        let (mut encoder, mut stored) = (Encoder::default(), Vec::new());
+        let prices = CHOICES.map(|effort| {
+            // Memory and tables are touched before the clock runs.
+            if let Some(first) = sample.first() {
+                encoder.encode(first, grain, effort, &mut stored);
+            }
+            let start = processor_seconds();
+            let bytes: usize = sample
+                .iter()
+                .map(|chunk| {
+                    let encoded = encoder.encode(chunk, grain, effort, &mut stored);
+                    if encoded.codec == Codec::Raw { chunk.len() } else { encoded.stored_len }
+                })
+                .sum();
+            let seconds = (processor_seconds() - start).max(0.0);
+            Price { seconds: seconds / raw.max(1) as f64, stored: bytes as f64 / raw.max(1) as f64 }
+        });
+        Self { bytes: field.len() as u64, prices }
+    }
+
+    /// What `effort` costs and gives; `None` where it is none of those that are chosen among.
+    #[must_use]
+    pub fn of(&self, effort: Compression) -> Option<Price> {
+        CHOICES.iter().position(|choice| *choice == effort).map(|place| self.prices[place])
+    }
+}
+
+impl Circumstances {
+    /// The waste of a checkpoint of so many processor seconds and stored bytes, as a share of the job's time.
+    #[must_use]
+    pub fn waste(&self, seconds: f64, stored: f64) -> f64 {
+        let latency = (seconds / self.threads.max(1) as f64).max(stored / self.storage.max(1.0));
+        let overdue = (latency - self.interval).max(0.0);
+        self.busy * seconds / self.interval.max(1e-3) + latency / self.mtbf.max(1.0) + overdue / self.interval.max(1e-3)
+    }
+
+    /// The effort for each field that makes the waste of a checkpoint of all of them least.
+    ///
+    /// Among all combinations those are looked at that are best for some exchange rate between seconds and bytes (most others
+    /// lie inside their convex hull), and each effort for all fields alike.
+    #[must_use]
+    pub fn choose(&self, fields: &[Prices]) -> Vec<Compression> {
+        /// Exchange rates from bytes at 10 MB/s to bytes at 100 GB/s.
+        const RATES: i32 = 80;
+        let mut best: Option<(f64, Vec<usize>)> = None;
+        for step in 0..=RATES {
+            let bytes_a_second = 10f64.powf(7.0 + 4.0 * f64::from(step) / f64::from(RATES));
+            let choice: Vec<usize> = (fields.iter())
+                .map(|field| {
+                    let cost =
+                        |place: &usize| field.prices[*place].seconds + field.prices[*place].stored / bytes_a_second;
+                    (0..CHOICES.len()).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or_default()
+                })
+                .collect();
+            let sum = |of: fn(&Price) -> f64| -> f64 {
+                fields.iter().zip(&choice).map(|(field, place)| of(&field.prices[*place]) * field.bytes as f64).sum()
+            };
+            let waste = self.waste(sum(|price| price.seconds), sum(|price| price.stored));
+            if best.as_ref().is_none_or(|(least, _)| waste < *least) {
+                best = Some((waste, choice));
+            }
+        }
+        best.map(|(_, choice)| choice.into_iter().map(|place| CHOICES[place]).collect()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A field as the benchmark finds the tsunami's: GB/s of one core, and ratio.
+    fn tsunami() -> Prices {
+        prices(1 << 28, [(6.0, 1.0), (3.3, 9.4), (3.2, 9.6), (1.4, 13.9), (1.3, 13.9)])
+    }
+
+    fn noise() -> Prices {
+        prices(1 << 28, [(6.0, 1.0), (5.9, 1.0), (5.9, 1.0), (5.0, 1.0), (1.0, 1.0)])
+    }
+
+    fn prices(bytes: u64, of: [(f64, f64); CHOICES.len()]) -> Prices {
+        Prices { bytes, prices: of.map(|(speed, ratio)| Price { seconds: 1e-9 / speed, stored: 1.0 / ratio }) }
+    }
+
+    fn circumstances(storage: f64, busy: f64) -> Circumstances {
+        Circumstances { threads: 1, storage, busy, interval: 600.0, mtbf: 86_400.0 }
+    }
+
+    #[test]
+    fn slow_storage_gets_small_shards_and_busy_processors_little_work() {
+        let choose = |storage: f64, busy: f64| circumstances(storage, busy).choose(&[tsunami(), noise()]);
+        // Idle processors: as much work as the storage leaves time for.
+        assert_eq!(choose(20e6, 0.0)[0], Compression::Thorough);
+        assert!(matches!(choose(2e9, 0.0)[0], Compression::Fastest | Compression::Auto));
+        // None idle: the application's time counts most, and bytes take none of it.
+        assert_eq!(choose(2e9, 1.0), [Compression::Raw, Compression::Raw]);
+        // But not where writing them takes longer than the interval.
+        assert_ne!(choose(0.5e6, 1.0)[0], Compression::Raw);
+        for storage in [1e6, 1e8, 1e10] {
+            assert_ne!(choose(storage, 0.0)[1], Compression::Smallest, "nothing is gained by it");
+        }
+    }
+
+    #[test]
+    fn a_survey_finds_what_compresses() {
+        let smooth: Vec<u8> = (0..300_000).flat_map(|i| (f64::from(i) * 1e-3).sin().to_le_bytes()).collect();
+        let prices = Prices::survey(&smooth, Grain { stride: 8, lane: 8 }, 64 << 10);
+        assert_eq!(prices.bytes, 2_400_000);
+        let of = |effort| prices.of(effort).unwrap();
+        assert_eq!(of(Compression::Raw).stored, 1.0);
+        assert!(
+            of(Compression::Auto).stored < 0.9 && of(Compression::Thorough).stored <= of(Compression::Fastest).stored
+        );
+        assert_eq!(prices.of(Compression::Zstd(3)), None);
+        assert_eq!(Prices::survey(&[], Grain::BYTES, 64 << 10).bytes, 0);
+        assert!(circumstances(1e9, 0.0).choose(&[]).is_empty());
+    }
+
+    proptest! {
+        /// Nothing is worse than raw, or than one effort for all, by the figures that the choice is made from.
+        #[test]
+        fn no_single_effort_is_better(
+            fields in prop::collection::vec((1u64..1 << 30, prop::array::uniform5((0.1f64..10.0, 1.0f64..20.0))), 1..5),
+            storage in 6.0f64..10.5, busy in 0.0f64..1.0, interval in 0.0f64..4.0,
+        ) {
+            let fields: Vec<Prices> = fields.into_iter().map(|(bytes, of)| prices(bytes, of)).collect();
+            let about =
+                Circumstances { interval: 10f64.powf(interval), ..circumstances(10f64.powf(storage), busy) };
+            let waste = |efforts: &dyn Fn(usize) -> Compression| {
+                let (mut seconds, mut stored) = (0.0, 0.0);
+                for (number, field) in fields.iter().enumerate() {
+                    let price = field.of(efforts(number)).unwrap();
+                    seconds += price.seconds * field.bytes as f64;
+                    stored += price.stored * field.bytes as f64;
+                }
+                about.waste(seconds, stored)
+            };
+            let chosen = about.choose(&fields);
+            let own = waste(&|number| chosen[number]);
+            for effort in CHOICES {
+                prop_assert!(own <= waste(&|_| effort) * (1.0 + 1e-9), "{effort:?}: {own} and {}", waste(&|_| effort));
+            }
+            prop_assert!(own.is_finite());
+        }
+    }
+}
