@@ -17,7 +17,13 @@ What a checkpoint costs a job, and the way back.
   --runs N              how often everything is measured [7]
   --threads N           threads of a rank that copy, encode and compute [cores shared among ranks]
   --data KIND           tsunami, random or zeros [tsunami]
+  --changed SHARE       share of the state's pages that change from one checkpoint to the next: 1.0, 0.1, 0.01 [1.0]
+  --pattern KIND        where these are: scattered evenly, or a band of neighbours that moves on [scattered]
   --size NXxNY          cells of the sea that is computed, and grown to --mib [1024x776]
+  --limit-mbps N        storage of all ranks together that takes N MB/s at most: the setting bandwidth_max of each is
+                        its share of that, and the controls write no faster [no limit]
+  --staging-max SIZE    the setting staging_max: memory of a rank for the copy of its state, such as 16MiB [all of it]
+  --busy                leave no core free: threads that only keep busy run on those that ranks do not compute on
   --json                one JSON line instead of a table
   --piton.KEY=VALUE     any setting of Piton";
 
@@ -39,6 +45,24 @@ impl Data {
     }
 }
 
+/// Where the pages are that change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pattern {
+    /// Neighbours, at a place that moves on.
+    Band,
+    /// Anywhere, evenly spread.
+    Scattered,
+}
+
+impl Pattern {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Band => "band",
+            Self::Scattered => "scattered",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Arguments {
     pub ranks: usize,
@@ -47,6 +71,13 @@ pub struct Arguments {
     pub threads: Option<usize>,
     pub data: Data,
     pub size: [usize; 2],
+    /// Of the pages, from one checkpoint to the next.
+    pub changed: f64,
+    pub pattern: Pattern,
+    /// MB/s of the storage of all ranks together.
+    pub limit_mbps: Option<usize>,
+    pub staging_max: Option<String>,
+    pub busy: bool,
     pub json: bool,
     dir: PathBuf,
     piton: Vec<String>,
@@ -70,6 +101,11 @@ impl Command {
             threads: None,
             data: Data::Tsunami,
             size: [1024, 776],
+            changed: 1.0,
+            pattern: Pattern::Scattered,
+            limit_mbps: None,
+            staging_max: None,
+            busy: false,
             json: false,
             dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
             piton: Vec::new(),
@@ -84,6 +120,17 @@ impl Command {
                 "--threads" => arguments.threads = Some(count(&flag, &value()?)?),
                 "--dir" => arguments.dir = value()?.into(),
                 "--json" => arguments.json = true,
+                "--busy" => arguments.busy = true,
+                "--limit-mbps" => arguments.limit_mbps = Some(count(&flag, &value()?)?),
+                "--staging-max" => arguments.staging_max = Some(value()?),
+                "--changed" => arguments.changed = share(&flag, &value()?)?,
+                "--pattern" => {
+                    arguments.pattern = match value()?.as_str() {
+                        "band" => Pattern::Band,
+                        "scattered" => Pattern::Scattered,
+                        other => return Err(format!("--pattern wants band or scattered, not '{other}'").into()),
+                    }
+                }
                 "--size" => {
                     let text = value()?;
                     let [nx, ny] = text.split('x').collect::<Vec<_>>()[..] else {
@@ -119,6 +166,11 @@ impl Arguments {
         &self.piton
     }
 
+    /// How many bytes a second one rank may write, where that is limited.
+    pub fn bytes_per_second(&self) -> Option<u64> {
+        self.limit_mbps.map(|all| (all as u64 * 1_000_000 / self.ranks as u64).max(1))
+    }
+
     /// How the controls encode: as the checkpoints do.
     pub fn compression(&self) -> Compression {
         let set = self.piton.iter().rev().find_map(|argument| argument.strip_prefix("--piton.compression="));
@@ -134,6 +186,13 @@ fn count(flag: &str, text: &str) -> Outcome<usize> {
     match text.parse() {
         Ok(number @ 1..) => Ok(number),
         _ => Err(format!("{flag} wants a number, at least 1, not '{text}'").into()),
+    }
+}
+
+fn share(flag: &str, text: &str) -> Outcome<f64> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err(format!("{flag} wants a share above 0, at most 1, not '{text}'").into()),
     }
 }
 

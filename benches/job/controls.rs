@@ -1,6 +1,7 @@
 //! What the machine does at best: the same work without Piton, or one part of Piton's alone.
 
 use super::Outcome;
+use super::arguments::Arguments;
 use super::common::World;
 use super::grown::Grown;
 use memmap2::{MmapMut, MmapOptions};
@@ -15,6 +16,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How much is copied, written or read by one call.
 const PIECE: usize = 4 << 20;
@@ -27,13 +29,22 @@ pub enum Writing {
     Direct,
 }
 
+/// What the controls write and read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The state.
+    Raw,
+    /// The shard that was taken.
+    Stored,
+}
+
 /// One rank's memory and threads for the controls.
 pub struct Controls {
     pool: rayon::ThreadPool,
     /// Where the state is copied to: mapped and touched like the arena of a checkpointer.
     copy: MmapMut,
     copied: usize,
-    /// A whole shard.
+    /// A whole shard, complete in itself.
     shard: Arc<MmapMut>,
     shard_len: usize,
     /// Where fields are decoded to.
@@ -41,6 +52,8 @@ pub struct Controls {
     /// The file that is written and read.
     raw: PathBuf,
     compression: Compression,
+    /// No more than this is written in a second.
+    bytes_per_second: Option<u64>,
 }
 
 /// Memory of huge pages where the system has them, all of it touched.
@@ -53,7 +66,8 @@ fn map(bytes: usize) -> io::Result<MmapMut> {
 }
 
 impl Controls {
-    pub fn new(state: &Grown, threads: usize, raw: PathBuf, compression: Compression) -> Outcome<Self> {
+    /// With as many threads as a checkpointer, compressing and held back as one.
+    pub fn new(state: &Grown, threads: usize, raw: PathBuf, arguments: &Arguments) -> Outcome<Self> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         let copied = usize::try_from(state.bytes())?;
         Ok(Self {
@@ -64,7 +78,8 @@ impl Controls {
             shard_len: 0,
             decoded: state.fields().map(|(_, field)| vec![1; size_of_val(field)]).collect(),
             raw,
-            compression,
+            compression: arguments.compression(),
+            bytes_per_second: arguments.bytes_per_second(),
         })
     }
 
@@ -86,7 +101,7 @@ impl Controls {
         Ok(())
     }
 
-    /// Takes over a shard of a checkpoint, which is in the page cache afterwards.
+    /// Takes over a shard of a checkpoint that is complete in itself.
     pub fn take_shard(&mut self, path: &Path) -> Outcome<()> {
         let file = File::open(path)?;
         self.shard_len = usize::try_from(file.metadata()?.len())?;
@@ -101,47 +116,57 @@ impl Controls {
         Ok(file.read_exact_at(&mut map[..self.shard_len], 0)?)
     }
 
-    pub fn raw_bytes(&self) -> usize {
-        self.copied
-    }
-
-    pub fn stored_bytes(&self) -> usize {
-        self.shard_len
-    }
-
-    /// Writes and syncs the first `bytes` of the state, or of the shard where it is as long, to a new file.
-    pub fn write(&self, how: Writing, bytes: usize) -> Outcome<()> {
-        let from = if bytes == self.shard_len { &self.shard[..] } else { &self.copy[..] };
+    /// Writes and syncs the state or the shard to a new file, no faster than allowed.
+    pub fn write(&self, how: Writing, what: What) -> Outcome<()> {
+        let (from, bytes) = match what {
+            What::Raw => (&self.copy[..], self.copied),
+            What::Stored => (&self.shard[..], self.shard_len),
+        };
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         if how == Writing::Direct {
             options.custom_flags(nix::libc::O_DIRECT);
         }
-        let file = options.open(&self.raw)?;
+        let (file, start) = (options.open(&self.raw)?, Instant::now());
         // Whole pages, past whose end the map reaches; what is too much is less than one.
         for (number, piece) in from[..bytes.next_multiple_of(PAGE)].chunks(PIECE).enumerate() {
             file.write_all_at(piece, (number * PIECE) as u64)?;
+            self.pace(start, number * PIECE + piece.len());
         }
         Ok(file.sync_all()?)
     }
 
-    pub fn read_raw(&mut self) -> Outcome<()> {
+    /// Waits until so many bytes may have been written since `start`.
+    fn pace(&self, start: Instant, written: usize) {
+        if let Some(limit) = self.bytes_per_second {
+            let least = Duration::from_secs_f64(written as f64 / limit as f64);
+            std::thread::sleep(least.saturating_sub(start.elapsed()));
+        }
+    }
+
+    /// Reads what was written.
+    pub fn read(&mut self, what: What) -> Outcome<()> {
         let file = File::open(&self.raw)?;
-        for (number, piece) in self.copy[..self.copied].chunks_mut(PIECE).enumerate() {
+        let to = match what {
+            What::Raw => &mut self.copy[..self.copied],
+            // Nobody else has it while nothing is decoded.
+            What::Stored => &mut Arc::get_mut(&mut self.shard).ok_or("the shard is in use")?[..self.shard_len],
+        };
+        for (number, piece) in to.chunks_mut(PIECE).enumerate() {
             file.read_exact_at(piece, (number * PIECE) as u64)?;
         }
         Ok(())
     }
 
     pub fn forget_raw(&self, world: &World) -> Outcome<()> {
-        forget(&self.raw, world)
+        forget(std::slice::from_ref(&self.raw), world)
     }
 
     pub fn remove_raw(&self) -> Outcome<()> {
         Ok(std::fs::remove_file(&self.raw)?)
     }
 
-    /// Encodes the state as a checkpoint would be, and throws the result away.
+    /// Encodes the state as a checkpoint that is complete in itself would be, and throws the result away.
     pub fn encode(&self, state: &Grown) -> Outcome<()> {
         let outline = Outline { fields: state.fields().map(|(name, field)| outline_of(name, field)).collect() };
         let grains = vec![Grain { stride: 8, lane: 8 }; outline.fields.len()];
@@ -191,17 +216,27 @@ fn outline_of(name: &str, field: &[f64]) -> FieldOutline {
     }
 }
 
-/// Takes a file out of the page cache; and all others, where the system lets us. Collective.
-pub fn forget(path: &Path, world: &World) -> Outcome<()> {
-    let file = File::open(path)?;
-    file.sync_all()?;
-    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+/// Takes files out of the page cache; and all others, where the system lets us. Collective.
+pub fn forget(paths: &[PathBuf], world: &World) -> Outcome<()> {
+    for path in paths {
+        let file = File::open(path)?;
+        file.sync_all()?;
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+    }
     world.max(&mut [0.0]);
     if world.rank() == 0 {
         // Only root may.
         let _ = std::fs::write("/proc/sys/vm/drop_caches", "3");
     }
     world.max(&mut [0.0]);
+    Ok(())
+}
+
+/// Leaves files in the page cache.
+pub fn recall(paths: &[PathBuf]) -> Outcome<()> {
+    for path in paths {
+        io::copy(&mut File::open(path)?, &mut io::sink())?;
+    }
     Ok(())
 }
 
