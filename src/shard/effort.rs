@@ -117,16 +117,17 @@ impl Circumstances {
     pub fn choose(&self, fields: &[Prices]) -> Vec<Compression> {
         /// Exchange rates from bytes at 10 MB/s to bytes at 100 GB/s.
         const RATES: i32 = 80;
-        let mut best: Option<(f64, Vec<usize>)> = None;
-        for step in 0..=RATES {
+        let at_rate = |step: i32| -> Vec<usize> {
             let bytes_a_second = 10f64.powf(7.0 + 4.0 * f64::from(step) / f64::from(RATES));
-            let choice: Vec<usize> = (fields.iter())
-                .map(|field| {
-                    let cost =
-                        |place: &usize| field.prices[*place].seconds + field.prices[*place].stored / bytes_a_second;
-                    (0..CHOICES.len()).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or_default()
-                })
-                .collect();
+            let best_of = |field: &Prices| {
+                let cost = |place: &usize| field.prices[*place].seconds + field.prices[*place].stored / bytes_a_second;
+                (0..CHOICES.len()).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or_default()
+            };
+            fields.iter().map(best_of).collect()
+        };
+        let alike = (0..CHOICES.len()).map(|place| vec![place; fields.len()]);
+        let mut best: Option<(f64, Vec<usize>)> = None;
+        for choice in alike.chain((0..=RATES).map(at_rate)) {
             let sum = |of: fn(&Price) -> f64| -> f64 {
                 fields.iter().zip(&choice).map(|(field, place)| of(&field.prices[*place]) * field.bytes as f64).sum()
             };
