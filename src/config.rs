@@ -224,7 +224,7 @@ settings! {
         "threads per rank that copy and encode; `auto`: the processors of the node shared among its ranks";
     cpus: Processors = "auto", "PITON_CPUS", Form::Processors,
         "processors that encoding and writing run on: a list as in `0-3,8`, those of the rank itself (`own`), or all that the job may use (`auto`)";
-    nice: u32 = "10", "PITON_NICE", Form::Count { least: 0, most: 19, zero: None },
+    nice: u32 = "5", "PITON_NICE", Form::Count { least: 0, most: 19, zero: None },
         "how far encoding and writing give way to the application: 0 not at all, 19 most";
     compression: Compression = "auto", "PITON_COMPRESSION", Form::Compression,
         "how hard to compress: `auto` decides from the data, the speed of the storage and how busy the processors are, `raw` never does, \

@@ -198,7 +198,8 @@ fn a_broken_parent_costs_exactly_those_that_need_it() {
     run(pristine.path(), 6, 13, &[("keep", "30")], &Faults::default());
     let manifests = manifests(pristine.path());
     assert_eq!(manifests.len(), 13);
-    let breaks: [(&str, fn(&Path)); 3] = [
+    type Break = (&'static str, fn(&Path));
+    let breaks: [Break; 3] = [
         ("shard removed", |folder| std::fs::remove_file(folder.join("rank-00001.shard")).unwrap()),
         ("shard cut", |folder| {
             let file = std::fs::File::options().write(true).open(folder.join("rank-00001.shard")).unwrap();

@@ -18,7 +18,7 @@ pub(super) fn map_bytes(raw_len: usize) -> usize {
 /// The bytes of the pages in `map`; `None` where it is no map of a chunk of `raw_len` bytes, or has no page in it.
 pub(super) fn patched_bytes(map: &[u8], raw_len: usize) -> Option<usize> {
     let pages = raw_len.div_ceil(PAGE);
-    let stray = pages % 8 > 0 && map.last().is_some_and(|last| last >> (pages % 8) != 0);
+    let stray = !pages.is_multiple_of(8) && map.last().is_some_and(|last| last >> (pages % 8) != 0);
     if map.len() != map_bytes(raw_len) || stray {
         return None;
     }

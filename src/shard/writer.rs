@@ -476,6 +476,9 @@ struct Done<'a> {
     took: Duration,
 }
 
+/// The map of the pages that differ, and how many they are.
+type Differing = (Vec<u8>, u64);
+
 impl Task<'_> {
     /// Whether page number `page` of the chunk may differ from the base.
     fn may_differ(&self, page: usize) -> bool {
@@ -488,7 +491,7 @@ impl Task<'_> {
 
     /// The digests of all pages, and the map of those that differ from the base with their number; no map where that can't
     /// be told.
-    fn compare(&self) -> (Option<Box<[u64]>>, Option<(Vec<u8>, u64)>) {
+    fn compare(&self) -> (Option<Box<[u64]>>, Option<Differing>) {
         let count = self.raw.len().div_ceil(patch::PAGE);
         // Pages of chunks that start in the middle of one would not be those of the map.
         let aligned = (self.offset as usize).is_multiple_of(patch::PAGE);
@@ -1017,7 +1020,8 @@ impl ShardWriter {
             // Every chunk was claimed as one of its field.
             fields[field as usize].chunks[(offset / size) as usize] = chunk;
         }
-        let before = self.lineage.base.as_ref();
+        // One that turned out to share nothing is as good as complete, and a chain may begin with it.
+        let before = self.lineage.base.as_ref().filter(|_| !parents.is_empty());
         Some(Arc::new(Base {
             identity: self.identity.clone(),
             chunk_bytes: self.options.chunk_bytes,
