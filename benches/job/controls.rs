@@ -52,6 +52,8 @@ pub struct Controls {
     /// The file that is written and read.
     raw: PathBuf,
     compression: Compression,
+    /// By field, where the checkpoint chose; otherwise as `compression` says.
+    efforts: Vec<Compression>,
     /// No more than this is written in a second.
     bytes_per_second: Option<u64>,
 }
@@ -79,6 +81,7 @@ impl Controls {
             decoded: state.fields().map(|(_, field)| vec![1; size_of_val(field)]).collect(),
             raw,
             compression: arguments.compression(),
+            efforts: Vec::new(),
             bytes_per_second: arguments.bytes_per_second(),
         })
     }
@@ -166,6 +169,11 @@ impl Controls {
         Ok(std::fs::remove_file(&self.raw)?)
     }
 
+    /// Encoding will try as hard as this on each field.
+    pub fn encode_as(&mut self, efforts: Vec<Compression>) {
+        self.efforts = efforts;
+    }
+
     /// Encodes the state as a checkpoint that is complete in itself would be, and throws the result away.
     pub fn encode(&self, state: &Grown) -> Outcome<()> {
         let outline = Outline { fields: state.fields().map(|(name, field)| outline_of(name, field)).collect() };
@@ -179,7 +187,8 @@ impl Controls {
             rank: 0,
             world: 1,
         };
-        let options = EncodeOptions { compression: self.compression, ..EncodeOptions::default() };
+        let by_field = self.efforts.clone();
+        let options = EncodeOptions { compression: self.compression, by_field, ..EncodeOptions::default() };
         let mut writer = ShardWriter::create(&Nowhere, Path::new("shard"), &identity, &outline, &grains, &options)?;
         let pieces: Vec<Piece<'_>> = state
             .fields()

@@ -239,6 +239,8 @@ impl Grown {
                 }
             });
         }
+        // As in every simulation; and where all pages change, nothing is shared with an earlier checkpoint.
+        self.time = round as f64;
     }
 
     /// Gives exactly `share` of the pages, but at least one, other contents; how many these are.

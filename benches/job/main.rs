@@ -47,7 +47,9 @@ use common::World;
 use controls::{Controls, What, Writing};
 use grown::{Grown, Ocean};
 use piton::ids::{CheckpointId, CheckpointName, Epoch};
+use piton::journal::Event;
 use piton::medium::RealMedium;
+use piton::shard::Compression;
 use piton::store::{JobFolder, Store};
 use piton::{Checkpointer, Settled};
 use report::{Memory, Report};
@@ -336,6 +338,11 @@ impl Job<'_> {
         self.report.add("bytes_written", self.bytes_of(name)? as f64);
         let faults = self.faults();
         self.report.add("fault_ms", faults);
+        if self.arguments.changed >= 1.0 {
+            // It shares nothing: what it took is what the controls write and decode.
+            controls.take_shard(&self.folder.shard_path(name, self.world.rank()))?;
+        }
+        controls.encode_as(self.efforts(name));
         self.report.add("encode_ms", timed(self.world, || controls.encode(&self.state))?.0);
 
         self.settle();
@@ -349,6 +356,27 @@ impl Job<'_> {
         self.report.add("slower_ms", slower);
         self.report.add("lost_ms", blocked + slower + faults);
         Ok(())
+    }
+
+    /// How hard this rank tried on each field of a checkpoint, by its journal; empty where nothing was chosen.
+    fn efforts(&self, name: CheckpointName) -> Vec<Compression> {
+        let rank = u32::try_from(self.world.rank()).ok();
+        let folder = self.folder.epoch_folder(name.epoch);
+        let Ok(journal) = piton::journal::read(&RealMedium::default(), &folder) else { return Vec::new() };
+        let chosen =
+            journal.records.into_iter().filter(|record| record.rank == rank).find_map(|record| match record.event {
+                Event::Encoding { id, efforts, .. } if id == name.id => Some(efforts),
+                _ => None,
+            });
+        let Some(chosen) = chosen else { return Vec::new() };
+        let effort_of = |field: &str| {
+            let named = |effort: &&Compression| {
+                let fields = chosen.get(&format!("{effort:?}").to_lowercase());
+                fields.is_some_and(|fields| fields.split(", ").any(|other| other == field))
+            };
+            [Compression::Raw].iter().chain(&Compression::EFFORTS).find(named).copied().unwrap_or_default()
+        };
+        self.state.fields().map(|(field, _)| effort_of(field)).collect()
     }
 
     /// Plain writes and reads of the state and of the complete shard.

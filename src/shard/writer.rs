@@ -1,7 +1,7 @@
 //! Writing a shard.
 //!
 //! Comes in: pieces of fields, in any order, and a pool to encode them on. Goes out: the file, and a summary with its
-//! digest. What must hold: chunks lie in the file in the order of the pieces, whatever the number of threads; every
+//! digest. What must hold: where chunks lie in the file does not depend on the number of threads; every
 //! byte of every field is given exactly once, or [`ShardWriter::finish`] refuses; no more than a few chunks for each
 //! thread are held; what did not change since the base is referred to and not written again, and the checksum of every chunk
 //! is that of what it holds now; index and footer are written last, so that a file that was left half-written is no shard; after the
@@ -723,7 +723,7 @@ impl ShardWriter {
         ShardError::Write { path: self.path.clone(), doing, source }
     }
 
-    /// Encodes `pieces` on `pool` and writes them in their order. They may be longer than a chunk, and are then cut.
+    /// Encodes `pieces` on `pool` and writes them, chunks of all fields in turn. They may be longer than a chunk, and are then cut.
     ///
     /// Returns when all are encoded; the last of them may still be on their way to the file. Called on a thread of
     /// `pool` itself, it encodes on that thread alone.
@@ -751,23 +751,30 @@ impl ShardWriter {
                 (field.grain, own, field.first, of_base)
             })
             .collect();
-        let tasks = pieces.iter().flat_map(|piece| {
+        let mut tasks: Vec<Task<'_>> = Vec::new();
+        for piece in pieces {
             let (grain, compression, first, of_base) = fields[piece.field];
             let before = piece.offset / size as u64;
-            piece.bytes.chunks(size).zip(before..).map(move |(raw, number)| Task {
-                // All of this was checked when the piece was claimed.
-                field: piece.field as u32,
-                offset: number * size as u64,
-                grain,
-                compression,
-                raw,
-                base: of_base
-                    .and_then(|field| field.chunks.get(number as usize))
-                    .filter(|chunk| !chunk.layers.is_empty()),
-                may_differ: piece.changed,
-                digests: digests.wanted(first + number),
-            })
-        });
+            tasks.extend(
+                piece.bytes.chunks(size).zip(before..).map(|(raw, number)| Task {
+                    // All of this was checked when the piece was claimed.
+                    field: piece.field as u32,
+                    offset: number * size as u64,
+                    grain,
+                    compression,
+                    raw,
+                    base: of_base
+                        .and_then(|field| field.chunks.get(number as usize))
+                        .filter(|chunk| !chunk.layers.is_empty()),
+                    may_differ: piece.changed,
+                    digests: digests.wanted(first + number),
+                }),
+            );
+        }
+        // Of all fields in turn: some need the processor and some the storage, and so both have work all the time.
+        let share = |task: &Task<'_>| task.offset as f64 / self.fields[task.field as usize].bytes as f64;
+        tasks.sort_by(|a, b| share(a).total_cmp(&share(b)));
+        let tasks = tasks.into_iter();
         if pool.current_thread_index().is_some() {
             for task in tasks {
                 self.append(encode(task))?;
