@@ -50,9 +50,9 @@ pub(super) struct Tuner {
     until_survey: u32,
     /// Bytes per second that the storage took.
     storage: Option<f64>,
-    /// Seconds that steps lost for each processor second of encoding.
+    /// Seconds that steps lost for each second of encoding and writing.
     busy: Option<f64>,
-    encode_seconds: f64,
+    work_seconds: f64,
     /// When the last checkpoint was begun, and the seconds from the one before it.
     begun: Option<Instant>,
     interval: Option<f64>,
@@ -77,9 +77,9 @@ impl Tuner {
             blend(&mut self.interval, now.saturating_duration_since(begun).as_secs_f64());
         }
         if let Some(lost) = lost_seconds
-            && self.encode_seconds > 0.0
+            && self.work_seconds > 0.0
         {
-            blend(&mut self.busy, (lost / self.encode_seconds).clamp(0.0, 1.0));
+            blend(&mut self.busy, (lost / self.work_seconds).clamp(0.0, 1.0));
         }
         self.survey(work, chunk_bytes, pool);
         let circumstances = Circumstances {
@@ -107,7 +107,7 @@ impl Tuner {
 
     /// What came of it.
     pub(super) fn learn(&mut self, summary: &ShardSummary) {
-        self.encode_seconds = summary.encode_seconds;
+        self.work_seconds = summary.encode_seconds + summary.write_seconds;
         if summary.bytes >= TELLING_BYTES && summary.write_seconds > 0.0 {
             blend(&mut self.storage, summary.bytes as f64 / summary.write_seconds);
         }

@@ -8,7 +8,7 @@
 /// pages, spread over the memory, both together take about 0.6 of a whole copy, with 20 % a little more than it.
 const TOO_MUCH: f64 = 0.15;
 /// Below this share of changed data tracking is tried again.
-const LITTLE: f64 = 0.1;
+const LITTLE: f64 = 0.12;
 /// The longest pause, in freezes.
 const LONGEST_PAUSE: u32 = 1024;
 
@@ -146,7 +146,7 @@ mod tests {
         assert!(policy.begin() && !policy.written(0.21));
         for _ in 0..10 {
             assert!(!policy.begin());
-            policy.changed(0.1);
+            policy.changed(0.12);
         }
         policy.changed(0.05);
         policy.changed(0.5);

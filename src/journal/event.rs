@@ -98,7 +98,7 @@ pub enum Event {
         /// The fields of each effort: `raw`, `fastest`, `auto`, `thorough` or `smallest`.
         efforts: BTreeMap<String, String>,
         storage_bytes_per_second: f64,
-        /// Seconds that steps lose for each second of encoding, 0 to 1.
+        /// Seconds that steps lose for each second of encoding and writing, 0 to 1.
         busy: f64,
         interval_seconds: f64,
     },

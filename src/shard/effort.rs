@@ -7,12 +7,15 @@
 //! What is made least is the expected waste, as a share of the job's time,
 //!
 //! ```text
-//!     b · C / P + L / M        L = max(C / n, S / w)
+//!     b · (C + S / w) / P + L / M        L = C / n + S / w
 //! ```
 //!
 //! for processor seconds C of encoding, stored bytes S, n threads and storage that takes w bytes a second: the application
-//! is slowed by b seconds for each of C (0 where processors are idle, 1 where none is), once in an interval P, and a failure,
-//! once in M, costs the latency L more. A latency beyond the interval lengthens that, and counts in full.
+//! is slowed by b seconds for each of encoding and writing (0 where processors are idle, 1 where none is), once in an interval P,
+//! and a failure, once in M, costs the latency L more. A latency beyond the interval lengthens that, and counts in full.
+//! Writing counts like encoding, and both in turn: with no processor free, 256 MiB a rank that were only hashed and written slowed
+//! steps by 270 ms, of which hashing took 64, and 59 ms of encoding beside 42 of writing took 95. Among what is about
+//! as good, that with the fewest bytes is taken: the measurements are no better than that, and room is worth something.
 
 use super::codec::{Compression, Encoder};
 use super::{Codec, Grain};
@@ -50,7 +53,7 @@ pub struct Circumstances {
     pub threads: usize,
     /// What the storage takes, bytes per second.
     pub storage: f64,
-    /// Seconds that the application loses for each processor second of encoding, 0 to 1.
+    /// Seconds that the application loses for each second of encoding and writing, 0 to 1.
     pub busy: f64,
     /// Seconds between checkpoints.
     pub interval: f64,
@@ -104,9 +107,10 @@ impl Circumstances {
     /// The waste of a checkpoint of so many processor seconds and stored bytes, as a share of the job's time.
     #[must_use]
     pub fn waste(&self, seconds: f64, stored: f64) -> f64 {
-        let latency = (seconds / self.threads.max(1) as f64).max(stored / self.storage.max(1.0));
-        let overdue = (latency - self.interval).max(0.0);
-        self.busy * seconds / self.interval.max(1e-3) + latency / self.mtbf.max(1.0) + overdue / self.interval.max(1e-3)
+        let writing = stored / self.storage.max(1.0);
+        let latency = seconds / self.threads.max(1) as f64 + writing;
+        let (overdue, interval) = ((latency - self.interval).max(0.0), self.interval.max(1e-3));
+        self.busy * (seconds + writing) / interval + latency / self.mtbf.max(1.0) + overdue / interval
     }
 
     /// The effort for each field that makes the waste of a checkpoint of all of them least.
@@ -117,6 +121,8 @@ impl Circumstances {
     pub fn choose(&self, fields: &[Prices]) -> Vec<Compression> {
         /// Exchange rates from bytes at 10 MB/s to bytes at 100 GB/s.
         const RATES: i32 = 80;
+        /// What wastes no more than this times the least is about as good.
+        const ABOUT_AS_GOOD: f64 = 1.1;
         let at_rate = |step: i32| -> Vec<usize> {
             let bytes_a_second = 10f64.powf(7.0 + 4.0 * f64::from(step) / f64::from(RATES));
             let best_of = |field: &Prices| {
@@ -126,17 +132,18 @@ impl Circumstances {
             fields.iter().map(best_of).collect()
         };
         let alike = (0..CHOICES.len()).map(|place| vec![place; fields.len()]);
-        let mut best: Option<(f64, Vec<usize>)> = None;
-        for choice in alike.chain((0..=RATES).map(at_rate)) {
+        let figures = |choice: Vec<usize>| {
             let sum = |of: fn(&Price) -> f64| -> f64 {
                 fields.iter().zip(&choice).map(|(field, place)| of(&field.prices[*place]) * field.bytes as f64).sum()
             };
-            let waste = self.waste(sum(|price| price.seconds), sum(|price| price.stored));
-            if best.as_ref().is_none_or(|(least, _)| waste < *least) {
-                best = Some((waste, choice));
-            }
-        }
-        best.map(|(_, choice)| choice.into_iter().map(|place| CHOICES[place]).collect()).unwrap_or_default()
+            let stored = sum(|price| price.stored);
+            (self.waste(sum(|price| price.seconds), stored), stored, choice)
+        };
+        let all: Vec<_> = alike.chain((0..=RATES).map(at_rate)).map(figures).collect();
+        let least = all.iter().map(|(waste, ..)| *waste).fold(f64::INFINITY, f64::min);
+        let good = all.into_iter().filter(|(waste, ..)| *waste <= least * ABOUT_AS_GOOD);
+        let best = good.min_by(|(_, a, _), (_, b, _)| a.total_cmp(b));
+        best.map(|(_, _, choice)| choice.into_iter().map(|place| CHOICES[place]).collect()).unwrap_or_default()
     }
 }
 
@@ -168,10 +175,9 @@ mod tests {
         // Idle processors: as much work as the storage leaves time for.
         assert_eq!(choose(20e6, 0.0)[0], Compression::Thorough);
         assert!(matches!(choose(2e9, 0.0)[0], Compression::Fastest | Compression::Auto));
-        // None idle: the application's time counts most, and bytes take none of it.
-        assert_eq!(choose(2e9, 1.0), [Compression::Raw, Compression::Raw]);
-        // But not where writing them takes longer than the interval.
-        assert_ne!(choose(0.5e6, 1.0)[0], Compression::Raw);
+        // Whatever is busy, what does not shrink is not worked on, where the storage is fast.
+        assert_eq!(choose(20e9, 1.0), [Compression::Raw, Compression::Raw]);
+        assert!(matches!(choose(1e9, 1.0)[0], Compression::Fastest | Compression::Auto));
         for storage in [1e6, 1e8, 1e10] {
             assert_ne!(choose(storage, 0.0)[1], Compression::Smallest, "nothing is gained by it");
         }
@@ -214,7 +220,7 @@ mod tests {
             let chosen = about.choose(&fields);
             let own = waste(&|number| chosen[number]);
             for effort in CHOICES {
-                prop_assert!(own <= waste(&|_| effort) * (1.0 + 1e-9), "{effort:?}: {own} and {}", waste(&|_| effort));
+                prop_assert!(own <= waste(&|_| effort) * (1.1 + 1e-9), "{effort:?}: {own} and {}", waste(&|_| effort));
             }
             prop_assert!(own.is_finite());
         }
