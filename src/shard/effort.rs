@@ -25,8 +25,10 @@ use nix::time::{ClockId, clock_gettime};
 const CHOICES: [Compression; 5] =
     [Compression::Raw, Compression::Fastest, Compression::Auto, Compression::Thorough, Compression::Smallest];
 
-/// One chunk of so many is looked at, at least one and at most [`SAMPLE_MOST`] of a field.
-const SAMPLE_SHARE: usize = 64;
+/// One chunk of so many is looked at, at least [`SAMPLE_LEAST`] and at most [`SAMPLE_MOST`] of a field: parts of a field differ,
+/// and the first chunk alone was taken for all of one of 51 MiB, wrongly.
+const SAMPLE_SHARE: usize = 16;
+const SAMPLE_LEAST: usize = 4;
 const SAMPLE_MOST: usize = 16;
 
 /// What an effort costs and gives, for each raw byte.
@@ -72,7 +74,7 @@ impl Prices {
     #[must_use]
     pub fn survey(field: &[u8], grain: Grain, chunk_bytes: usize) -> Self {
         let chunks = field.len().div_ceil(chunk_bytes.max(1));
-        let count = (chunks / SAMPLE_SHARE).clamp(1, SAMPLE_MOST).min(chunks);
+        let count = (chunks / SAMPLE_SHARE).clamp(SAMPLE_LEAST, SAMPLE_MOST).min(chunks);
         let sample: Vec<&[u8]> =
             (0..count).filter_map(|number| field.chunks(chunk_bytes.max(1)).nth(number * chunks / count)).collect();
         let raw: usize = sample.iter().map(|chunk| chunk.len()).sum();
