@@ -206,6 +206,12 @@ impl ThreadsRank {
         self
     }
 
+    /// Whether this rank has died. The switch itself is asked too: between its throw and the news of it, the others may
+    /// already act on the death, and what they do must not reach this rank any more.
+    fn is_dead(&self, state: &State) -> bool {
+        state.life[self.rank] == Life::Dead || self.switch.as_ref().is_some_and(|switch| switch.is_thrown())
+    }
+
     fn lost(&self, what: &'static str, since: Instant) -> CommError {
         CommError::Lost { rank: self.rank, size: self.world.size, what, waited: since.elapsed() }
     }
@@ -227,7 +233,7 @@ impl ThreadsRank {
     fn enter(&mut self, kind: Kind, contribute: impl FnOnce(&mut Call)) -> Result<u64, CommError> {
         let place = self.next;
         let mut state = self.world.lock();
-        if state.life[self.rank] == Life::Dead {
+        if self.is_dead(&state) {
             return Err(self.lost(kind.name(), Instant::now()));
         }
         let (rank, size) = (self.rank, self.world.size);
@@ -280,7 +286,7 @@ impl ThreadsRank {
         let mut state = self.world.lock();
         loop {
             state = self.check_clash(state);
-            if state.life[self.rank] == Life::Dead {
+            if self.is_dead(&state) {
                 return Err(self.lost(kind.name(), start));
             }
             if let Some(result) = Self::leave(&mut state, place, self.world.size, &result) {
@@ -331,6 +337,9 @@ impl Communicator for ThreadsRank {
         self.admit("test a reduction")?;
         let Some(place) = self.pending else { return Ok(None) };
         let mut state = self.check_clash(self.world.lock());
+        if self.is_dead(&state) {
+            return Err(self.lost("a reduction", Instant::now()));
+        }
         let result = Self::leave(&mut state, place, self.world.size, |call| call.greatest);
         if result.is_none() && state.calls.get(&place).is_none_or(|call| call.is_hopeless(&state.life)) {
             return Err(self.lost("a reduction", Instant::now()));
@@ -519,6 +528,29 @@ mod tests {
             is_lost(rank.max(round(0), BOUND).and_then(|_| rank.max(round(0), Duration::from_secs(3600))))
         });
         assert_eq!(results, [Some(true); 2]);
+    }
+
+    #[test]
+    fn a_rank_hears_nothing_between_its_death_and_the_news_of_it() {
+        let switch = Arc::new(KillSwitch::new());
+        let (heard, news) = mpsc::channel::<()>();
+        let news = Mutex::new(news);
+        // Called before the world's own listener: the news waits until the rank itself has noticed, or has heard too much.
+        switch.on_throw(move || news.lock().unwrap().recv_timeout(BOUND).unwrap());
+        let mut ranks = Threads::world(2);
+        let mut dying = ranks.remove(0).with_switch(Arc::clone(&switch));
+        dying.start_max(round(0)).unwrap();
+        let killer = thread::spawn(move || switch.throw("elsewhere"));
+        while !dying.switch.as_ref().unwrap().is_thrown() {
+            thread::yield_now();
+        }
+        ranks[0].start_max(round(1)).unwrap();
+        let place = dying.pending.unwrap();
+        let outcome = dying.wait(place, Kind::Max, BOUND, |call| call.greatest);
+        heard.send(()).unwrap();
+        killer.join().unwrap();
+        assert!(is_lost(outcome));
+        assert!(ranks[0].wait_max(BOUND).is_ok(), "what was entered counts");
     }
 
     #[test]
