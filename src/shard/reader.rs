@@ -405,17 +405,34 @@ impl ShardReader {
         raw: &mut [u8],
         decoder: &mut Decoder,
     ) -> Result<(), (&ChunkRecord, ChunkFault)> {
-        let first = layers.first as usize;
+        let mut stored = std::mem::take(&mut decoder.stored);
+        let result = self.read_layers(layers, raw, decoder, &mut stored);
+        decoder.stored = stored;
+        result
+    }
+
+    fn read_layers(
+        &self,
+        layers: Layers,
+        raw: &mut [u8],
+        decoder: &mut Decoder,
+        stored: &mut Vec<u8>,
+    ) -> Result<(), (&ChunkRecord, ChunkFault)> {
         // Of a chunk in layers it is only the last checksum that is of the content asked for.
-        let last = layers.count as usize - 1;
-        for (number, record) in self.records[first..=first + last].iter().enumerate() {
+        let (mut expected, mut found) = (None, None);
+        for record in &self.records[layers.first as usize..][..layers.count as usize] {
             let read = match record.patched {
-                0 => self.read_whole(record, raw, decoder, number == last),
-                _ => self.read_patch(record, raw, decoder, number == last),
+                0 => self.read_whole(record, raw, decoder, stored),
+                _ => self.read_patch(record, raw, decoder, stored).map(|()| None),
             };
-            read.map_err(|fault| (record, fault))?;
+            (expected, found) = (Some(record), read.map_err(|fault| (record, fault))?);
         }
-        Ok(())
+        match expected {
+            Some(record) if found.unwrap_or_else(|| checksum(raw)) != record.raw_checksum => {
+                Err((record, altered("raw")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The file that holds the stored bytes of `record`.
@@ -427,37 +444,32 @@ impl ShardReader {
         }
     }
 
+    /// Reads the stored bytes of `record` into `stored`, which is as long as they are; returns their checksum.
     fn read_stored(&self, record: &ChunkRecord, stored: &mut [u8]) -> Result<u64, ChunkFault> {
         self.file_of(record).read_at(record.place, stored).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => ChunkFault::Broken("the file ends before it does".into()),
             _ => ChunkFault::Unread(error),
         })?;
         let checksum = checksum(stored);
-        if checksum == record.stored_checksum { Ok(checksum) } else { altered("stored") }
+        if checksum == record.stored_checksum { Ok(checksum) } else { Err(altered("stored")) }
     }
 
-    /// Reads a record that holds all of its chunk.
+    /// Reads a record that holds all of its chunk. Returns the checksum of that where it is known already.
     fn read_whole(
         &self,
         record: &ChunkRecord,
         raw: &mut [u8],
         decoder: &mut Decoder,
-        is_last: bool,
-    ) -> Result<(), ChunkFault> {
+        stored: &mut Vec<u8>,
+    ) -> Result<Option<u64>, ChunkFault> {
         if record.codec == Codec::Raw {
-            let checksum = self.read_stored(record, raw)?;
-            return if !is_last || checksum == record.raw_checksum { Ok(()) } else { altered("raw") };
+            return self.read_stored(record, raw).map(Some);
         }
-        let mut stored = std::mem::take(&mut decoder.stored);
         let len = record.stored_len as usize;
-        grow(&mut stored, len);
-        let result = (|| {
-            self.read_stored(record, &mut stored[..len])?;
-            decoder.decode(record.codec, &stored[..len], raw)?;
-            if !is_last || checksum(raw) == record.raw_checksum { Ok(()) } else { altered("raw") }
-        })();
-        decoder.stored = stored;
-        result
+        grow(stored, len);
+        self.read_stored(record, &mut stored[..len])?;
+        decoder.decode(record.codec, &stored[..len], raw)?;
+        Ok(None)
     }
 
     /// Replaces the pages of a patch in what the records before it gave.
@@ -466,26 +478,23 @@ impl ShardReader {
         record: &ChunkRecord,
         raw: &mut [u8],
         decoder: &mut Decoder,
-        is_last: bool,
+        stored: &mut Vec<u8>,
     ) -> Result<(), ChunkFault> {
-        let mut stored = std::mem::take(&mut decoder.stored);
-        let mut pages = SPARE_PAGES.take();
         let (len, patched) = (record.stored_len as usize, record.patched as usize);
-        grow(&mut stored, len);
+        grow(stored, len);
+        self.read_stored(record, &mut stored[..len])?;
+        let (made, map) = stored[..len].split_at(record.made_len());
+        if patch::patched_bytes(map, raw.len()) != Some(patched) {
+            return Err(ChunkFault::Broken("its map of pages is not one of this patch".into()));
+        }
+        let mut pages = SPARE_PAGES.take();
         grow(&mut pages, patched);
-        let result = (|| {
-            self.read_stored(record, &mut stored[..len])?;
-            let (made, map) = stored[..len].split_at(record.made_len());
-            if patch::patched_bytes(map, raw.len()) != Some(patched) {
-                return Err(ChunkFault::Broken("its map of pages is not one of this patch".into()));
-            }
-            decoder.decode(record.codec, made, &mut pages[..patched])?;
+        let decoded = decoder.decode(record.codec, made, &mut pages[..patched]);
+        if decoded.is_ok() {
             patch::scatter(&pages[..patched], map, raw);
-            if !is_last || checksum(raw) == record.raw_checksum { Ok(()) } else { altered("raw") }
-        })();
-        decoder.stored = stored;
+        }
         SPARE_PAGES.put(pages);
-        result
+        Ok(decoded?)
     }
 
     fn field_name(&self, field: usize) -> String {
@@ -516,8 +525,8 @@ impl ShardReader {
     }
 }
 
-fn altered<T>(what: &str) -> Result<T, ChunkFault> {
-    Err(ChunkFault::Broken(format!("its {what} bytes do not match their checksum")))
+fn altered(what: &str) -> ChunkFault {
+    ChunkFault::Broken(format!("its {what} bytes do not match their checksum"))
 }
 
 /// Opens the shard that `parent` names: the file of the same name in the folder of its checkpoint, beside this one's. Where

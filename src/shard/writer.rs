@@ -467,13 +467,18 @@ enum Outcome {
 struct Done<'a> {
     task: Task<'a>,
     /// `None`: the encoder panicked.
-    outcome: Option<Outcome>,
-    pages: Option<Box<[u64]>>,
-    /// Pages that were compared with the base, and those that differ.
-    compared: u64,
-    changed: u64,
+    outcome: Option<(Outcome, Compared)>,
     stored: Vec<u8>,
     took: Duration,
+}
+
+/// What comparing a chunk with its base gave.
+struct Compared {
+    /// A digest of each page, where they were taken.
+    pages: Option<Box<[u64]>>,
+    /// Pages that were compared, and those of them that differ.
+    compared: u64,
+    changed: u64,
 }
 
 /// The map of the pages that differ, and how many they are.
@@ -489,8 +494,8 @@ impl Task<'_> {
         })
     }
 
-    /// The digests of all pages, and the map of those that differ from the base with their number; no map where that can't
-    /// be told.
+    /// The digests of all pages, where the base has some, and the map of those that differ from it with their number; no map
+    /// where that can't be told.
     fn compare(&self) -> (Option<Box<[u64]>>, Option<Differing>) {
         let count = self.raw.len().div_ceil(patch::PAGE);
         // Pages of chunks that start in the middle of one would not be those of the map.
@@ -498,8 +503,7 @@ impl Task<'_> {
         let known = self.base.and_then(|base| base.pages.as_deref()).filter(|pages| pages.len() == count);
         let is_told = self.base.is_some() && self.may_differ.is_some() && aligned;
         if known.is_none() && !is_told {
-            let pages = self.digests.then(|| self.raw.chunks(patch::PAGE).map(checksum).collect());
-            return (pages, None);
+            return (None, None);
         }
         let mut map = vec![0; patch::map_bytes(self.raw.len())];
         let mut differing = 0;
@@ -531,14 +535,13 @@ impl Task<'_> {
         map: &[u8],
         base: &BaseChunk,
         encoder: &mut Encoder,
-        compression: Compression,
         stored: &mut Vec<u8>,
     ) -> Option<Outcome> {
         let whole_now = base.layers.first()?.record.stored_len as usize;
         let mut pages = SPARE_OUTPUTS.take();
         grow(&mut pages, self.raw.len() + map.len());
         let patched = patch::gather(self.raw, map, &mut pages);
-        let mut encoded = encoder.encode(&pages[..patched], self.grain, compression, stored);
+        let mut encoded = encoder.encode(&pages[..patched], self.grain, self.compression, stored);
         let made = encoded.stored_len;
         if encoded.codec == Codec::Raw {
             std::mem::swap(stored, &mut pages);
@@ -553,7 +556,7 @@ impl Task<'_> {
         saves.then(|| Outcome::Patch { encoded, patched, raw_checksum: checksum(self.raw) })
     }
 
-    fn encode(&self, encoder: &mut Encoder, compression: Compression, stored: &mut Vec<u8>) -> (Outcome, Compared) {
+    fn encode(&self, encoder: &mut Encoder, stored: &mut Vec<u8>) -> (Outcome, Compared) {
         let (pages, differing) = self.compare();
         let count = self.raw.len().div_ceil(patch::PAGE);
         let mut compared = Compared { pages, compared: 0, changed: 0 };
@@ -563,7 +566,7 @@ impl Task<'_> {
                 return (Outcome::Unchanged, compared);
             }
             if differing as usize * 100 <= count * PATCH_AT_MOST_PERCENT
-                && let Some(patch) = self.encode_patch(&map, base, encoder, compression, stored)
+                && let Some(patch) = self.encode_patch(&map, base, encoder, stored)
             {
                 return (patch, compared);
             }
@@ -571,29 +574,19 @@ impl Task<'_> {
         if compared.pages.is_none() && self.digests {
             compared.pages = Some(self.raw.chunks(patch::PAGE).map(checksum).collect());
         }
-        (Outcome::Whole(encoder.encode(self.raw, self.grain, compression, stored)), compared)
+        (Outcome::Whole(encoder.encode(self.raw, self.grain, self.compression, stored)), compared)
     }
-}
-
-/// What comparing a chunk with its base gave.
-#[derive(Default)]
-struct Compared {
-    pages: Option<Box<[u64]>>,
-    compared: u64,
-    changed: u64,
 }
 
 fn encode(task: Task<'_>) -> Done<'_> {
     let start = Instant::now();
     let (mut encoder, mut stored) = (SPARE_ENCODERS.take(), SPARE_OUTPUTS.take());
     // A panic on another thread would leave the caller waiting for this chunk.
-    let encoded = catch_unwind(AssertUnwindSafe(|| task.encode(&mut encoder, task.compression, &mut stored))).ok();
-    if encoded.is_some() {
+    let outcome = catch_unwind(AssertUnwindSafe(|| task.encode(&mut encoder, &mut stored))).ok();
+    if outcome.is_some() {
         SPARE_ENCODERS.put(encoder);
     }
-    let (outcome, Compared { pages, compared, changed }) =
-        encoded.map_or_else(Default::default, |(outcome, compared)| (Some(outcome), compared));
-    Done { task, outcome, pages, compared, changed, stored, took: start.elapsed() }
+    Done { task, outcome, stored, took: start.elapsed() }
 }
 
 impl ShardWriter {
@@ -852,8 +845,8 @@ impl ShardWriter {
     }
 
     fn append(&mut self, done: Done<'_>) -> Result<(), ShardError> {
-        let Done { task, outcome, pages, compared, changed, stored, took } = done;
-        let Some(outcome) = outcome else {
+        let Done { task, outcome, stored, took } = done;
+        let Some((outcome, Compared { pages, compared, changed })) = outcome else {
             return Err(self.misuse(format!(
                 "the encoder panicked over the chunk at offset {} of field number {}",
                 task.offset, task.field
