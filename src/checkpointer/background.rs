@@ -39,6 +39,12 @@ impl Background {
     }
 }
 
+/// The processors of the node, whether this process may use them or not.
+pub(super) fn installed_processors() -> Option<usize> {
+    let count = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten()?;
+    usize::try_from(count).ok()
+}
+
 /// Lowers the priority of this thread.
 #[cfg(target_os = "linux")]
 fn give_way(nice: u32) {
@@ -60,8 +66,7 @@ fn widen() {
     if sched_setaffinity(this, &all).is_err() {
         return;
     }
-    let installed = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
-    let installed = installed.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    let installed = installed_processors().unwrap_or(usize::MAX);
     let allowed = sched_getaffinity(this).map_or(0, |set| count_of(&set));
     let variable = |name: &str| std::env::var(name).ok();
     if !is_ours(allowed, installed, &variable) {

@@ -370,9 +370,14 @@ impl Checkpointer {
             busy: self.pipeline.is_busy(),
             leaving: false,
             failed: self.pipeline.newest_failure(),
-            full: self.chain.wants_full(self.next_id, self.pipeline.written().as_ref()),
+            full: self.wants_full(),
             committed: self.pipeline.newest_commit(),
         }
+    }
+
+    /// Whether this rank wants the next checkpoint to be complete in itself.
+    fn wants_full(&self) -> bool {
+        self.chain.wants_full(self.next_id, self.pipeline.written().as_ref())
     }
 
     fn take_verdict<S: State + ?Sized>(&mut self, state: &mut S, tick: &mut Tick) -> Result<(), CommError> {
@@ -625,7 +630,7 @@ impl Checkpointer {
         self.ensure_agreeing()?;
         self.settle_in_flight()?;
         // One that is kept for ever should not keep others.
-        let full = label.is_some() || self.chain.wants_full(self.next_id, self.pipeline.written().as_ref());
+        let full = label.is_some() || self.wants_full();
         let vote = Vote { step, busy: self.pipeline.is_busy(), full, ..Vote::default() };
         let verdict = self.agreement.round_now(&vote, self.timeout())?;
         if !verdict.in_step() {

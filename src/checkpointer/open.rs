@@ -5,7 +5,7 @@
 //! in the store is changed before the claim.
 
 use super::agreement::{Agreement, Pace};
-use super::background::Background;
+use super::background::{Background, installed_processors};
 use super::chain::Chain;
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::recorder::Recorder;
@@ -18,7 +18,7 @@ use crate::ids::{CheckpointId, Epoch};
 use crate::journal::{Event, JournalWriter};
 use crate::medium::{Access, Medium, RealMedium};
 use crate::shard::{self, EncodeOptions};
-use crate::store::{Claim, JobFolder, ProcessIdentity, RetentionPolicy, Store, StoreError, next_id, unix_milliseconds};
+use crate::store::{Claim, JobFolder, ProcessIdentity, RetentionPolicy, Store, StoreError, unix_milliseconds};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::Read;
@@ -164,8 +164,7 @@ fn threads(settings: &Settings, ranks_on_node: usize) -> usize {
         return settings.threads as usize;
     }
     let all = std::thread::available_parallelism().map_or(1, usize::from);
-    let installed = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
-    let installed = installed.and_then(|count| usize::try_from(count).ok()).unwrap_or(all);
+    let installed = installed_processors().unwrap_or(all);
     // A rank bound to some processors has them for itself; unbound ranks share all.
     if all < installed { all } else { (all / ranks_on_node.max(1)).max(1) }
 }
@@ -241,7 +240,7 @@ fn claim(job: &JobFolder, settings: &Settings, world: usize) -> Result<Result<Cl
         library: env!("CARGO_PKG_VERSION").to_owned(),
         program: program.clone(),
     })?;
-    Ok(Ok((claim.epoch, next_id(&catalogue), program)))
+    Ok(Ok((claim.epoch, catalogue.next_id(), program)))
 }
 
 /// A fingerprint of the running program, so that a checkpoint tells which one wrote it. Not security: XXH3-64 of the file.

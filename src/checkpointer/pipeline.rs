@@ -81,8 +81,6 @@ pub(super) struct Written {
 struct State {
     task: Option<Box<Task>>,
     writing: bool,
-    /// The newest checkpoint that this rank's part of is durable.
-    durable: Option<CheckpointId>,
     failed: Option<(CheckpointId, String)>,
     arena: Option<Arena>,
     /// What the newest shard that is durable leaves for the next, and what changed in it.
@@ -400,7 +398,6 @@ impl Writer {
                     if builds_on.is_none() {
                         state.last_stored = Some(bytes);
                     }
-                    state.durable = Some(id);
                     state.written = Some(Written { id, base, changed_share });
                     let seconds = started.elapsed().as_secs_f64();
                     Event::ShardDurable { id, bytes, raw_bytes, seconds, builds_on, changed_share }
@@ -637,7 +634,7 @@ impl Steward {
                     return Some(Fate::Dropped(why.clone()));
                 }
             }
-            state.durable != Some(id)
+            state.written.as_ref().is_none_or(|written| written.id != id)
         };
         let late = Instant::now() >= order.deadline;
         if waits_for_own && !late {

@@ -363,8 +363,7 @@ impl Checkpointer {
                             ),
                         };
                     }
-                    let mut ends = search.catalogue.epochs.iter().filter_map(|epoch| self.job.finished(*epoch));
-                    let finished = ends.any(|end| end.checkpoint == name);
+                    let finished = self.job.is_end(search.catalogue.epochs.iter().copied(), name);
                     return Proposal::Try { manifest: Box::new(manifest), rolled_forward, finished };
                 }
                 Err(error) if error.is_damage() => {

@@ -101,15 +101,10 @@ impl Catalogue {
         self.entries.iter().filter(needs).map(|entry| entry.name).collect()
     }
 
-    /// The checkpoints that `entry` refers to and that are no longer there.
+    /// The id after all that the job's checkpoints have.
     #[must_use]
-    pub fn missing_parents(&self, entry: &CheckpointEntry) -> Vec<CheckpointId> {
-        let is_there = |id: &CheckpointId| {
-            let name = CheckpointName { epoch: entry.name.epoch, id: *id };
-            self.entries.iter().any(|other| other.name == name)
-        };
-        let parents = entry.manifest().map(|manifest| manifest.parents.as_slice()).unwrap_or_default();
-        parents.iter().filter(|id| !is_there(id)).copied().collect()
+    pub fn next_id(&self) -> CheckpointId {
+        self.entries.iter().map(|entry| entry.name.id).max().map_or(CheckpointId(1), CheckpointId::next)
     }
 
     /// Whether any checkpoint was ever committed, or could be rolled forward, in any lineage.

@@ -22,7 +22,7 @@
 //! - Nothing is removed before enough newer checkpoints are committed, and nothing of other epochs by an attempt whose
 //!   claim is not the newest.
 
-use crate::ids::{CheckpointId, CheckpointName, Epoch};
+use crate::ids::{CheckpointName, Epoch};
 use crate::medium::{EntryKind, Medium, read_bounded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -603,6 +603,11 @@ impl JobFolder {
         self.read_record("finished", &self.epoch_folder(epoch).join("finished.json"))
     }
 
+    /// Whether one of the attempts `epochs` came to the application's end with checkpoint `name`.
+    pub fn is_end(&self, epochs: impl IntoIterator<Item = Epoch>, name: CheckpointName) -> bool {
+        epochs.into_iter().filter_map(|epoch| self.finished(epoch)).any(|end| end.checkpoint == name)
+    }
+
     /// Notes that attempt `epoch` found a checkpoint damaged.
     ///
     /// # Errors
@@ -748,14 +753,10 @@ pub fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The id after all that the job's checkpoints have.
-pub(crate) fn next_id(catalogue: &Catalogue) -> CheckpointId {
-    catalogue.entries.iter().map(|entry| entry.name.id).max().map_or(CheckpointId(1), CheckpointId::next)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::CheckpointId;
     use crate::medium::recording::{OperationKind, RecordingMedium};
 
     #[test]

@@ -4,8 +4,8 @@ use crate::exit::Outcome;
 use crate::output::{Output, human, progress};
 use crate::{Common, jobs};
 use anyhow::bail;
-use piton::ids::{CheckpointId, CheckpointName};
-use piton::reader::{Reader, Selection};
+use piton::ids::CheckpointName;
+use piton::reader::Selection;
 use piton::store::{Claim, Finished};
 use serde::Serialize;
 
@@ -62,10 +62,8 @@ impl Compact {
         let (to, stored_bytes) = if manifest.parents.is_empty() && checkpoint.is_committed() {
             (name, manifest.stored_bytes)
         } else {
-            let id =
-                catalogue.entries.iter().map(|entry| entry.name.id).max().map_or(CheckpointId(1), CheckpointId::next);
             let claim = folder.claim(|epoch| Claim::of_program(epoch, folder.name(), manifest.world))?;
-            let to = CheckpointName { epoch: claim.epoch, id };
+            let to = CheckpointName { epoch: claim.epoch, id: catalogue.next_id() };
             let bar = progress::of_bytes(manifest.raw_bytes);
             let written = folder.compact(manifest, to, reader.pool(), &|bytes| bar.inc(bytes));
             bar.finish_and_clear();
@@ -77,7 +75,7 @@ impl Compact {
                     return Err(error.into());
                 }
             };
-            if is_end(&reader, name) {
+            if folder.is_end(catalogue.epochs.iter().copied(), name) {
                 folder.note_finished(to.epoch, &Finished { checkpoint: to, step: manifest.step })?;
             }
             (to, written.stored_bytes)
@@ -101,10 +99,4 @@ impl Compact {
         }
         Ok(Outcome::Done)
     }
-}
-
-/// Whether the application had come to its end there.
-fn is_end(reader: &Reader, name: CheckpointName) -> bool {
-    let epochs = reader.epochs().unwrap_or_default();
-    epochs.into_iter().filter_map(|epoch| reader.job().finished(epoch)).any(|end| end.checkpoint == name)
 }

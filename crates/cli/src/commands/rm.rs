@@ -87,12 +87,8 @@ fn objection(catalogue: &Catalogue, names: &BTreeSet<CheckpointName>) -> Option<
         if let Some(label) = entry.manifest().and_then(|manifest| manifest.label.as_ref()) {
             return Some(format!("checkpoint {name} has the label {label:?}"));
         }
-        let holds = |other: &&&CheckpointEntry| {
-            let manifest = other.manifest();
-            other.name.epoch == name.epoch && manifest.is_some_and(|manifest| manifest.parents.contains(&name.id))
-        };
-        if let Some(other) = staying.iter().find(holds) {
-            return Some(format!("checkpoint {name} holds chunks of checkpoint {}", other.name));
+        if let Some(other) = catalogue.dependents(name).into_iter().find(|other| !names.contains(other)) {
+            return Some(format!("checkpoint {name} holds chunks of checkpoint {other}"));
         }
     }
     let usable = |entries: &[&CheckpointEntry]| {
