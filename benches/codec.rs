@@ -12,101 +12,18 @@
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use piton::ids::{CheckpointId, Epoch};
-use piton::medium::{Entry, Medium, MediumRead, MediumWrite, RealMedium, Stat};
+use piton::medium::{Medium, RealMedium};
 use piton::shard::{Compression, EncodeOptions, Grain, Piece, ShardIdentity, ShardReader, ShardSummary, ShardWriter};
 use piton::state::{FieldClass, FieldOutline, Outline};
 use std::error::Error;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+mod medium;
+
+use medium::{Kept, Nowhere};
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// One file in memory; or none at all, where what is written is thrown away.
-#[derive(Debug, Clone)]
-struct Memory {
-    file: Option<Arc<Mutex<Vec<u8>>>>,
-}
-
-#[derive(Debug)]
-struct Fixed(Arc<Vec<u8>>);
-
-impl MediumWrite for Memory {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if let Some(file) = &self.file {
-            let mut file = file.lock().map_err(|_| io::Error::other("poisoned"))?;
-            let offset = offset as usize;
-            if file.len() < offset + bytes.len() {
-                file.resize(offset + bytes.len(), 0);
-            }
-            file[offset..offset + bytes.len()].copy_from_slice(bytes);
-        }
-        Ok(())
-    }
-    fn set_len(&mut self, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MediumRead for Fixed {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let part = self.0.get(offset as usize..).and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len() as u64)
-    }
-}
-
-fn none<T>() -> io::Result<T> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-impl Medium for Memory {
-    fn create(&self, _: &Path) -> io::Result<Box<dyn MediumWrite>> {
-        Ok(Box::new(self.clone()))
-    }
-    fn open(&self, _: &Path) -> io::Result<Box<dyn MediumRead>> {
-        let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let bytes = std::mem::take(&mut *file.lock().map_err(|_| io::Error::other("poisoned"))?);
-        Ok(Box::new(Fixed(Arc::new(bytes))))
-    }
-    fn create_dir(&self, _: &Path) -> io::Result<bool> {
-        none()
-    }
-    fn append(&self, _: &Path) -> io::Result<(Box<dyn MediumWrite>, u64)> {
-        none()
-    }
-    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-        none()
-    }
-    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
-        none()
-    }
-    fn remove_file(&self, _: &Path) -> io::Result<()> {
-        none()
-    }
-    fn remove_dir(&self, _: &Path) -> io::Result<()> {
-        none()
-    }
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        none()
-    }
-    fn list(&self, _: &Path) -> io::Result<Vec<Entry>> {
-        none()
-    }
-    fn stat(&self, _: &Path) -> io::Result<Stat> {
-        none()
-    }
-    fn room(&self, _: &Path) -> io::Result<Option<u64>> {
-        none()
-    }
-}
 
 struct Random(u64);
 
@@ -225,14 +142,14 @@ fn codec(pool: &rayon::ThreadPool, arguments: &Arguments) -> Outcome<()> {
             let options = EncodeOptions { chunk_bytes: chunk_kib << 10, compression, ..EncodeOptions::default() };
             let effort = format!("{compression:?}");
             let (mut encode, mut decode) = (f64::INFINITY, f64::INFINITY);
-            let kept = Memory { file: Some(Arc::default()) };
+            let kept = Kept::default();
             let path = Path::new("shard");
             let summary = write(&kept, path, pool, &bytes, grain, &options)?;
-            let reader = ShardReader::open(&kept, path)?;
+            let reader = ShardReader::open(&kept.into_read()?, path)?;
             let mut back = vec![1; bytes.len()];
             for _ in 0..*repeat {
                 let start = processor_seconds()?;
-                write(&Memory { file: None }, path, pool, &bytes, grain, &options)?;
+                write(&Nowhere, path, pool, &bytes, grain, &options)?;
                 encode = encode.min(processor_seconds()? - start);
                 let start = processor_seconds()?;
                 reader.read(pool, &mut [(0, &mut back)])?;
@@ -297,7 +214,7 @@ fn disk(pool: &rayon::ThreadPool, mib: usize, folder: &Path, repeat: usize) -> O
             buffered.push(plain(&path, stored, false)?);
             direct.push(plain(&path, stored, true)?);
             let start = Instant::now();
-            write(&Memory { file: None }, &path, pool, &bytes, grain, &options)?;
+            write(&Nowhere, &path, pool, &bytes, grain, &options)?;
             encode.push(start.elapsed().as_secs_f64());
         }
         let [shard, buffered, direct, encode] =

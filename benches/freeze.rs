@@ -7,6 +7,7 @@
 use piton::comm::Solo;
 use piton::{Checkpointer, PagedVec, State};
 use std::error::Error;
+use std::fs::DirEntry;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,9 @@ struct Job {
     checkpointer: Checkpointer,
     field: Field,
     step: u64,
+    name: String,
     // Its checkpoints go when it goes.
-    _store: tempfile::TempDir,
+    store: tempfile::TempDir,
 }
 
 impl Job {
@@ -35,14 +37,14 @@ impl Job {
         let mut field = Field { values: PagedVec::new((mib << 20) / size_of::<f64>())? };
         field.values.iter_mut().enumerate().for_each(|(index, value)| *value = index as f64);
         let builder = Checkpointer::builder(name).dir(store.path()).every(Duration::ZERO).set("log", "normal");
-        // Encoding is not what is measured.
-        let builder = builder.set("compression", "raw").set("tracking_check", "never");
+        // Encoding is not what is measured, and of what is kept there is always one.
+        let builder = builder.keep(1).set("chain", 1).set("compression", "raw").set("tracking_check", "never");
         let builder = settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
         let mut checkpointer = builder.open(Solo::default())?;
         checkpointer.resume(&mut field)?;
         // Memory for the copy is touched in the background meanwhile.
-        std::thread::sleep(Duration::from_millis(500));
-        Ok(Self { checkpointer, field, step: 0, _store: store })
+        wait_until(|| Ok(!has_thread("piton-prefault")?))?;
+        Ok(Self { checkpointer, field, step: 0, name: name.to_owned(), store })
     }
 
     /// The blocked time of a checkpoint, taken while nothing is in flight.
@@ -53,7 +55,9 @@ impl Job {
         let blocked = started.elapsed();
         self.checkpointer.wait();
         // The one before is removed then, which takes a processor for a while.
-        std::thread::sleep(Duration::from_millis(150));
+        let attempt = self.store.path().join(&self.name).join(self.checkpointer.epoch().folder());
+        let is_folder = |entry: &std::io::Result<DirEntry>| entry.as_ref().is_ok_and(|entry| entry.path().is_dir());
+        wait_until(|| Ok(std::fs::read_dir(&attempt)?.filter(is_folder).count() <= 1))?;
         Ok(milliseconds(blocked))
     }
 
@@ -65,6 +69,29 @@ impl Job {
         }
         milliseconds(started.elapsed())
     }
+}
+
+/// Whether this process has a thread of that name.
+fn has_thread(name: &str) -> std::io::Result<bool> {
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        // One that ended meanwhile has no name any more.
+        let found = std::fs::read_to_string(thread?.path().join("comm")).unwrap_or_default();
+        if found.trim_end() == name {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn wait_until(mut done: impl FnMut() -> std::io::Result<bool>) -> Result<(), Failure> {
+    let started = Instant::now();
+    while !done()? {
+        if started.elapsed() > Duration::from_secs(60) {
+            return Err("the background does not come to an end".into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn milliseconds(time: Duration) -> f64 {
@@ -124,7 +151,7 @@ fn main() -> Result<(), Failure> {
     };
     for (percent, scattered) in [(20, false), (20, true), (10, false), (10, true), (1, false), (1, true)] {
         let way = if scattered { "spread" } else { "band" };
-        let mut tracked = open("tracked", &[("tracking", "auto")])?;
+        let mut tracked = open("tracked", &[("tracking", "on")])?;
         tracked.freeze()?;
         let [mut copy, mut frozen, mut own, mut writes] = [const { Vec::new() }; 4];
         for turn in 0..repeats {
@@ -140,7 +167,7 @@ fn main() -> Result<(), Failure> {
     let all: Vec<usize> = (0..pages).collect();
     let [mut copy, mut first, mut frozen, mut own, mut writes] = [const { Vec::new() }; 5];
     for _ in 0..repeats {
-        let mut tracked = open("tracked", &[("tracking", "auto")])?;
+        let mut tracked = open("tracked", &[("tracking", "on")])?;
         first.push(tracked.freeze()?);
         writes.push(tracked.write(&all));
         frozen.push(tracked.freeze()?);
@@ -151,7 +178,7 @@ fn main() -> Result<(), Failure> {
     report("first", "all", &mut copy.clone(), &mut first, &mut nothing.clone(), &mut nothing);
     report("100 %, off", "all", &mut copy, &mut frozen, &mut own, &mut writes);
     // What a comparison of all that is not copied costs.
-    let mut tracked = open("compared", &[("tracking", "auto"), ("tracking_check", "1")])?;
+    let mut tracked = open("compared", &[("tracking", "on"), ("tracking_check", "1")])?;
     tracked.freeze()?;
     let [mut copy, mut frozen, mut own, mut writes] = [const { Vec::new() }; 4];
     for turn in 0..repeats {

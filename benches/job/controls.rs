@@ -4,10 +4,10 @@ use super::Outcome;
 use super::arguments::Arguments;
 use super::common::World;
 use super::grown::Grown;
+use super::medium::{InMemory, Nowhere};
 use memmap2::{MmapMut, MmapOptions};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use piton::ids::{CheckpointId, Epoch};
-use piton::medium::{Entry, Medium, MediumRead, MediumWrite, Stat};
 use piton::shard::{Compression, EncodeOptions, Grain, Piece, ShardIdentity, ShardReader, ShardWriter};
 use piton::state::{FieldClass, FieldOutline, Outline};
 use rayon::prelude::*;
@@ -202,7 +202,7 @@ impl Controls {
 
     /// Decodes the shard from memory.
     pub fn decode(&mut self, state: &Grown) -> Outcome<()> {
-        let medium = InMemory { shard: Arc::clone(&self.shard), len: self.shard_len };
+        let medium = InMemory { bytes: Arc::clone(&self.shard), len: self.shard_len };
         let reader = ShardReader::open(&medium, Path::new("shard"))?;
         if reader.outline().fields.len() < state.fields().len() {
             return Err("the shard has too few fields".into());
@@ -248,91 +248,3 @@ pub fn recall(paths: &[PathBuf]) -> Outcome<()> {
     }
     Ok(())
 }
-
-/// A medium whose only file is a shard in memory.
-#[derive(Debug, Clone)]
-struct InMemory {
-    shard: Arc<MmapMut>,
-    len: usize,
-}
-
-impl MediumRead for InMemory {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let part = self.shard[..self.len].get(offset as usize..).and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.len as u64)
-    }
-}
-
-/// A medium that throws away what is written.
-#[derive(Debug)]
-struct Nowhere;
-
-impl MediumWrite for Nowhere {
-    fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn set_len(&mut self, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn unsupported<T>() -> io::Result<T> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-macro_rules! medium {
-    ($name:ty, $create:expr, $open:expr) => {
-        impl Medium for $name {
-            fn create(&self, _: &Path) -> io::Result<Box<dyn MediumWrite>> {
-                $create
-            }
-            fn open(&self, _: &Path) -> io::Result<Box<dyn MediumRead>> {
-                let open: fn(&Self) -> io::Result<Box<dyn MediumRead>> = $open;
-                open(self)
-            }
-            fn create_dir(&self, _: &Path) -> io::Result<bool> {
-                unsupported()
-            }
-            fn append(&self, _: &Path) -> io::Result<(Box<dyn MediumWrite>, u64)> {
-                unsupported()
-            }
-            fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-                unsupported()
-            }
-            fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
-                unsupported()
-            }
-            fn remove_file(&self, _: &Path) -> io::Result<()> {
-                unsupported()
-            }
-            fn remove_dir(&self, _: &Path) -> io::Result<()> {
-                unsupported()
-            }
-            fn sync_dir(&self, _: &Path) -> io::Result<()> {
-                unsupported()
-            }
-            fn list(&self, _: &Path) -> io::Result<Vec<Entry>> {
-                unsupported()
-            }
-            fn stat(&self, _: &Path) -> io::Result<Stat> {
-                unsupported()
-            }
-            fn room(&self, _: &Path) -> io::Result<Option<u64>> {
-                unsupported()
-            }
-        }
-    };
-}
-
-medium!(Nowhere, Ok(Box::new(Nowhere)), |_| unsupported());
-medium!(InMemory, unsupported(), |memory| Ok(Box::new(memory.clone())));

@@ -36,6 +36,9 @@ mod riemann;
 #[allow(dead_code, unused_imports, reason = "the example draws as well")]
 mod solver;
 
+#[path = "../medium/mod.rs"]
+mod medium;
+
 mod arguments;
 mod busy;
 mod controls;
