@@ -539,7 +539,7 @@ impl Checkpointer {
         let begun = if streamed.is_empty() {
             None
         } else {
-            self.job.make_checkpoint_folder(self.name_of(id)).map_err(|error| error.to_string())?;
+            self.job.begin_checkpoint_folder(self.name_of(id)).map_err(|error| error.to_string())?;
             let begun = begin_shard(&self.job, &identity, &outline, &grains, &self.encode, &lineage);
             let mut writer = begun.map_err(|error| error.to_string())?;
             writer.write(pool, &streamed).map_err(|error| error.to_string())?;

@@ -23,13 +23,13 @@ use crate::shard::{
     Base, Compression, EncodeOptions, Grain, Lineage, Piece, ShardError, ShardIdentity, ShardSummary, ShardWriter,
 };
 use crate::state::Outline;
-use crate::store::{JobFolder, Manifest, ManifestNotes, RequestKind, RetentionPolicy, StoreError, temporary};
+use crate::store::{JobFolder, Manifest, ManifestNotes, RequestKind, RetentionPolicy, temporary};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// A state that was frozen, and all that is needed to write it.
@@ -83,6 +83,8 @@ struct State {
     writing: bool,
     failed: Option<(CheckpointId, String)>,
     arena: Option<Arena>,
+    /// The newest shard that has its final name, which a crash may still take away.
+    named: Option<CheckpointId>,
     /// What the newest shard that is durable leaves for the next, and what changed in it.
     written: Option<Written>,
     /// What the last complete shard took, for the check of room before the next.
@@ -186,6 +188,7 @@ impl Pipeline {
                 options: options.clone(),
                 last_beat: Instant::now(),
                 last_poll: Instant::now(),
+                staged: None,
             };
             pipeline.spawn("piton-steward", move || steward.run())?;
         }
@@ -193,7 +196,7 @@ impl Pipeline {
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(run)?);
+        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
         Ok(())
     }
 
@@ -409,8 +412,8 @@ impl Writer {
             };
             drop(state);
             self.shared.shard_done.store(true, Ordering::Relaxed);
-            self.recorder.record(event);
             self.shared.changed.notify_all();
+            self.recorder.record(event);
         }
     }
 
@@ -441,9 +444,13 @@ impl Writer {
     ) -> Result<ShardSummary, String> {
         let path = self.job.shard_path(name, self.options.rank);
         let unfinished = temporary(&path);
-        let written = self.write_shard(name, work, begun, last_stored);
+        let written = self.write_durably(name, work, begun, last_stored);
         let published = written.and_then(|summary| {
-            self.job.publish(&unfinished, &path).map_err(|error| error.to_string())?;
+            self.job.give_name(&unfinished, &path).map_err(|error| error.to_string())?;
+            // The manifest can be prepared while the name becomes durable.
+            self.shared.lock().named = Some(name.id);
+            self.shared.changed.notify_all();
+            self.job.confirm(name).map_err(|error| error.to_string())?;
             Ok(summary)
         });
         if published.is_err() {
@@ -451,6 +458,31 @@ impl Writer {
             let _ = self.job.medium().remove_file(&unfinished);
         }
         published
+    }
+
+    /// Writes the shard under its temporary name. The folder it lies in becomes durable meanwhile: that takes about as long as
+    /// a small shard.
+    fn write_durably(
+        &self,
+        name: CheckpointName,
+        work: &Work<'_>,
+        begun: Option<ShardWriter>,
+        last_stored: Option<u64>,
+    ) -> Result<ShardSummary, String> {
+        if begun.is_none() {
+            self.job.begin_checkpoint_folder(name).map_err(|error| error.to_string())?;
+        }
+        let confirm = || self.job.confirm_checkpoint_folder(name).map_err(|error| error.to_string());
+        thread::scope(|scope| {
+            let confirming = thread::Builder::new().name("piton-folder".into()).spawn_scoped(scope, confirm);
+            let summary = self.write_shard(name, work, begun, last_stored)?;
+            match confirming {
+                Ok(confirming) => confirming.join().map_err(|_| "a thread of the writer panicked".to_owned())?,
+                // Where the system gives no thread it takes longer.
+                Err(_) => confirm(),
+            }?;
+            Ok(summary)
+        })
     }
 
     fn write_shard(
@@ -463,7 +495,6 @@ impl Writer {
         let mut writer = match begun {
             Some(writer) => writer,
             None => {
-                self.job.make_checkpoint_folder(name).map_err(|error| error.to_string())?;
                 self.check_room(name, work.outline, last_stored)?;
                 begin_shard(&self.job, work.identity, work.outline, work.grains, &self.options.encode, work.lineage)
                     .map_err(|error| error.to_string())?
@@ -555,6 +586,8 @@ struct Steward {
     options: PipelineOptions,
     last_beat: Instant,
     last_poll: Instant,
+    /// The checkpoint whose manifest is written, but has no name yet.
+    staged: Option<Manifest>,
 }
 
 /// The shortest and the longest pause between two looks for the other ranks' shards; in between, this share of the time
@@ -562,6 +595,13 @@ struct Steward {
 const LOOK_LEAST: Duration = Duration::from_micros(500);
 const LOOK_MOST: Duration = Duration::from_millis(50);
 const LOOK_SHARE: u32 = 64;
+
+/// Why a checkpoint cannot be committed now.
+enum Missing {
+    /// Its shards may still come.
+    Yet(String),
+    ForEver(String),
+}
 
 /// Why an attempt with a newer one beside it commits nothing.
 const TAKEN_OVER: &str = "a newer attempt of this job has taken over; this one should be stopped";
@@ -623,9 +663,9 @@ impl Steward {
     }
 
     /// Commits the checkpoint if all its shards are there. `None`: not yet.
-    fn look_after(&self, order: &CommitOrder) -> Option<Fate> {
+    fn look_after(&mut self, order: &CommitOrder) -> Option<Fate> {
         let id = order.name.id;
-        let waits_for_own = {
+        let (named, durable) = {
             let state = self.shared.lock();
             for failed in [&state.failed, &state.failed_elsewhere] {
                 if let Some((failed, why)) = failed
@@ -634,39 +674,66 @@ impl Steward {
                     return Some(Fate::Dropped(why.clone()));
                 }
             }
-            state.written.as_ref().is_none_or(|written| written.id != id)
+            (state.named == Some(id), state.written.as_ref().is_some_and(|written| written.id == id))
         };
         let late = Instant::now() >= order.deadline;
-        if waits_for_own && !late {
+        if !named && !late {
             return None;
         }
-        let missing = match self.job.shards_present(order.name) {
-            Ok(ranks) if ranks.len() == order.world as usize && !waits_for_own => None,
-            // Written and gone again: nobody will ever find all of them.
-            Ok(ranks) if !waits_for_own && !ranks.contains(&self.options.rank) => {
-                return Some(Fate::Dropped("its folder was removed while it was written".into()));
-            }
-            // A newer attempt may have retired the others' shards: they would be waited for in vain.
-            Ok(_) if !waits_for_own && self.is_taken_over(order) => return Some(Fate::Dropped(TAKEN_OVER.into())),
-            Ok(ranks) => Some(format!("{} of {} shards were written in time", ranks.len(), order.world)),
-            Err(error) => Some(error.to_string()),
-        };
-        match missing {
-            None => Some(self.commit(order).map_or_else(Fate::Dropped, |manifest| Fate::Committed {
-                stored_bytes: manifest.stored_bytes,
-                raw_bytes: manifest.raw_bytes,
-            })),
-            Some(why) if late => Some(Fate::Dropped(why)),
-            Some(_) => None,
+        let staged = self.staged.as_ref().is_some_and(|staged| staged.name() == order.name);
+        if !staged && let Some(missing) = self.shards_missing(order, named) {
+            return match missing {
+                Missing::Yet(why) => late.then_some(Fate::Dropped(why)),
+                Missing::ForEver(why) => Some(Fate::Dropped(why)),
+            };
+        }
+        if !staged && let Err(why) = self.stage(order) {
+            return Some(Fate::Dropped(why));
+        }
+        // The others' shards count under their final names, which become durable with the manifest's. Of this rank's own, the
+        // writer still says whether that failed.
+        match durable {
+            true => Some(self.commit(order).unwrap_or_else(Fate::Dropped)),
+            false => late.then(|| Fate::Dropped("this rank's shard was not durable in time".into())),
         }
     }
 
-    fn commit(&self, order: &CommitOrder) -> Result<Manifest, String> {
+    /// Which shards of a checkpoint are not there, and whether they may still come. `named`: this rank's own was.
+    fn shards_missing(&self, order: &CommitOrder, named: bool) -> Option<Missing> {
+        match self.job.shards_present(order.name) {
+            Ok(ranks) if ranks.len() == order.world as usize && named => None,
+            // Written and gone again: nobody will ever find all of them.
+            Ok(ranks) if named && !ranks.contains(&self.options.rank) => {
+                Some(Missing::ForEver("its folder was removed while it was written".into()))
+            }
+            // A newer attempt may have retired the others' shards: they would be waited for in vain.
+            Ok(_) if named && self.is_taken_over(order) => Some(Missing::ForEver(TAKEN_OVER.into())),
+            Ok(ranks) => Some(Missing::Yet(format!("{} of {} shards were written in time", ranks.len(), order.world))),
+            Err(error) => Some(Missing::Yet(error.to_string())),
+        }
+    }
+
+    /// Writes the manifest under a name that does not count yet.
+    fn stage(&mut self, order: &CommitOrder) -> Result<(), String> {
+        let draft = self.job.draft_manifest(order.name, order.world, &order.notes);
+        let staged = draft.and_then(|manifest| self.job.stage_manifest(&manifest).map(|()| manifest));
+        match staged {
+            Ok(manifest) => self.staged = Some(manifest),
+            // It may have retired the shards.
+            Err(_) if self.is_taken_over(order) => return Err(TAKEN_OVER.into()),
+            Err(error) => return Err(error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn commit(&self, order: &CommitOrder) -> Result<Fate, String> {
         // Not for safety, which rests on the order of epochs: a job that was taken over from should not fill the store.
         if self.is_taken_over(order) {
             return Err(TAKEN_OVER.into());
         }
-        self.write_manifest(order).map_err(|error| error.to_string())
+        let Some(manifest) = &self.staged else { return Err("its manifest was not written".into()) };
+        self.job.commit_staged(order.name).map_err(|error| error.to_string())?;
+        Ok(Fate::Committed { stored_bytes: manifest.stored_bytes, raw_bytes: manifest.raw_bytes })
     }
 
     /// Whether a newer attempt of the job is known to have a claim.
@@ -674,15 +741,10 @@ impl Steward {
         self.job.newest_claim().is_ok_and(|newest| newest.is_some_and(|newest| newest > order.name.epoch))
     }
 
-    fn write_manifest(&self, order: &CommitOrder) -> Result<Manifest, StoreError> {
-        let manifest = self.job.draft_manifest(order.name, order.world, &order.notes)?;
-        self.job.commit(&manifest)?;
-        Ok(manifest)
-    }
-
     /// Makes known what became of a checkpoint, then tidies up.
-    fn settle(&self, order: &CommitOrder, fate: Fate) {
+    fn settle(&mut self, order: &CommitOrder, fate: Fate) {
         let id = order.name.id;
+        self.staged = None;
         let committed = matches!(fate, Fate::Committed { .. });
         self.recorder.record(match &fate {
             Fate::Committed { stored_bytes, raw_bytes } => Event::Committed {

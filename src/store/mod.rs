@@ -286,29 +286,55 @@ impl JobFolder {
 
     /// Makes the folder of a checkpoint, durably. Every rank does so before its shard.
     ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn make_checkpoint_folder(&self, name: CheckpointName) -> Result<(), StoreError> {
+        self.begin_checkpoint_folder(name)?;
+        self.confirm_checkpoint_folder(name)
+    }
+
+    /// The first half of [`Self::make_checkpoint_folder`]: files can be written, but the folder may not outlive a crash yet.
+    ///
     /// Where somebody removed the attempt's own folder it is made again, or the attempt could save nothing any more. Not so
     /// the job's: with it the claims are gone, and the epoch may be another's by now.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn make_checkpoint_folder(&self, name: CheckpointName) -> Result<(), StoreError> {
+    pub fn begin_checkpoint_folder(&self, name: CheckpointName) -> Result<(), StoreError> {
         let folder = self.checkpoint_folder(name);
-        match self.make_folder(&folder) {
-            Err(error) if error.is_absence() && self.read_claim(name.epoch).is_ok() => {
+        let made = match self.medium.create_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.read_claim(name.epoch).is_ok() => {
                 self.make_folder(&self.epoch_folder(name.epoch))?;
-                self.make_folder(&folder)
+                self.medium.create_dir(&folder)
             }
             result => result,
-        }
+        };
+        made.map(drop).explain("make the folder", &folder)
     }
 
-    /// Gives a shard that is complete and synced under `temporary` its final name, durably.
+    /// The second half, also where the folder was there already: whoever made it may not have come as far as this.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn confirm_checkpoint_folder(&self, name: CheckpointName) -> Result<(), StoreError> {
+        self.sync_folder(&self.epoch_folder(name.epoch))
+    }
+
+    /// Gives a file that is complete and synced under `temporary` its final name, durably.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn publish(&self, temporary: &Path, path: &Path) -> Result<(), StoreError> {
-        self.medium.rename(temporary, path).explain("give its final name to", temporary)?;
+        self.give_name(temporary, path)?;
         self.sync_folder(path.parent().unwrap_or(&self.folder))
+    }
+
+    /// The first half of [`Self::publish`]: the name is there for everybody, but may not outlive a crash yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn give_name(&self, temporary: &Path, path: &Path) -> Result<(), StoreError> {
+        self.medium.rename(temporary, path).explain("give its final name to", temporary)
     }
 
     /// Writes `bytes` to `path`, replacing what is there: in full or not at all, and durably.
@@ -516,8 +542,26 @@ impl JobFolder {
     /// # Errors
     /// [`StoreError::Io`]; it is then not known to be committed.
     pub fn commit(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        self.stage_manifest(manifest)?;
+        self.commit_staged(manifest.name())
+    }
+
+    /// The first half of [`Self::commit`]: the manifest is durable, but under no name that counts.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn stage_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let path = self.manifest_path(manifest.name());
         self.write_manifest(manifest, &path, &temporary(&path))
+    }
+
+    /// The second half: with the manifest's name in its folder, all that was named in there before is durable as well.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; it is then not known to be committed.
+    pub fn commit_staged(&self, name: CheckpointName) -> Result<(), StoreError> {
+        let path = self.manifest_path(name);
+        self.publish(&temporary(&path), &path)
     }
 
     /// Commits a complete checkpoint of an older attempt in the name of attempt `epoch`, which resumes from it.
@@ -528,14 +572,14 @@ impl JobFolder {
         let path = self.manifest_path(manifest.name());
         // Should the older attempt still run and commit it as well, then neither finds its file half written by the other.
         let temporary = path.with_file_name(format!("{MANIFEST_FILE}.{}.tmp", epoch.folder()));
-        self.write_manifest(manifest, &path, &temporary)
+        self.write_manifest(manifest, &path, &temporary)?;
+        self.publish(&temporary, &path)
     }
 
     fn write_manifest(&self, manifest: &Manifest, path: &Path, temporary: &Path) -> Result<(), StoreError> {
         let bytes =
             sealed::seal("manifest", MANIFEST_VERSION, manifest).map_err(io::Error::other).explain("encode", path)?;
-        self.write_new(temporary, &bytes)?;
-        self.publish(temporary, path)
+        self.write_new(temporary, &bytes)
     }
 
     /// Makes durable that a checkpoint is committed, which whoever wrote its manifest may not have come to do.
