@@ -5,11 +5,11 @@ mod support;
 use piton::comm::{Communicator, Solo};
 use piton::journal::Event;
 use piton::medium::RealMedium;
-use piton::shard::ShardReader;
+use piton::shard::{ChunkRecord, ShardReader};
 use piton::{Fields, ResumeError, Resumed, Settled, State};
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{JOB, Random, Walk, builder, checkpoint, copy_folder, fast_folder, journal, world};
+use support::{JOB, Random, Walk, builder, checkpoint, copy_folder, fast_folder, journal, land, world};
 
 const RANKS: usize = 2;
 /// Elements of the larger array of [`Walk`] on each rank.
@@ -84,29 +84,60 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(path, bytes).unwrap();
 }
 
-/// A job of one rank with two checkpoints, at steps 10 and 20, which is damaged and mended again and again.
+/// The newest two checkpoints of attempt 1.
+#[derive(Clone, Copy)]
+struct Newest {
+    /// All steps at which a checkpoint was taken.
+    steps: &'static [u64],
+    /// Whether the newest builds on the one before it.
+    builds: bool,
+}
+
+impl Newest {
+    /// What every test of damage is done to: checkpoints that hold all, and those that share with others.
+    const BOTH: [Self; 2] = [Self { steps: &[10, 20], builds: false }, Self { steps: &[3, 6, 10, 20], builds: true }];
+
+    const fn id(self) -> u64 {
+        self.steps.len() as u64
+    }
+
+    /// Commits them all, and checks that they are what they should be.
+    fn commit(self, folder: &Path, ranks: usize, size: usize) {
+        commit_at(folder, ranks, size, self.steps);
+        for rank in 0..ranks {
+            let reader = ShardReader::open(&RealMedium::default(), &shard(folder, 1, self.id(), rank)).unwrap();
+            let parents: Vec<u64> = reader.parents().iter().map(|parent| parent.id.0).collect();
+            assert_eq!(parents.contains(&(self.id() - 1)), self.builds, "{parents:?}");
+        }
+    }
+}
+
+/// A job of one rank with checkpoints, the newest at steps 10 and 20, which is damaged and mended again and again.
 struct Patient {
     _scratch: tempfile::TempDir,
     folder: PathBuf,
+    newest: u64,
     trials: u64,
 }
 
 impl Patient {
     const SIZE: usize = 40;
 
-    fn new() -> Self {
-        let scratch = fast_folder();
-        let folder = scratch.path().to_owned();
-        commit_at(&folder, 1, Self::SIZE, &[10, 20]);
-        Self { _scratch: scratch, folder, trials: 0 }
+    fn each() -> [Self; 2] {
+        Newest::BOTH.map(|newest| {
+            let scratch = fast_folder();
+            let folder = scratch.path().to_owned();
+            newest.commit(&folder, 1, Self::SIZE);
+            Self { _scratch: scratch, folder, newest: newest.id(), trials: 0 }
+        })
     }
 
     fn shard(&self) -> PathBuf {
-        shard(&self.folder, 1, 2, 0)
+        shard(&self.folder, 1, self.newest, 0)
     }
 
     fn manifest(&self) -> PathBuf {
-        manifest(&self.folder, 1, 2)
+        manifest(&self.folder, 1, self.newest)
     }
 
     /// Resumes and checks that this is the older checkpoint, that the newer one was set aside and that its state is not
@@ -120,9 +151,9 @@ impl Patient {
         let step = resumed.unwrap_or_else(|error| panic!("{what}: {error}")).map(|at| at.step);
         assert_eq!(step, Some(10), "{what}");
         assert!(walk == Walk::after(0, Self::SIZE, 10), "{what}: the state is altered");
-        assert_eq!(set_aside(&self.folder, 2), [(1, 2)], "{what}");
+        assert_eq!(set_aside(&self.folder, 2), [(1, self.newest)], "{what}");
         let epoch = self.folder.join(JOB).join("000002");
-        assert!(epoch.join("aside-000001-000002.json").exists(), "{what}");
+        assert!(epoch.join(format!("aside-000001-{:06}.json", self.newest)).exists(), "{what}");
         fs::remove_dir_all(epoch).unwrap();
         fs::remove_file(self.folder.join(JOB).join("claims/000002.json")).unwrap();
     }
@@ -151,73 +182,81 @@ impl Patient {
     }
 }
 
+/// The chunks whose bytes are in the shard itself.
+fn own(shard: &ShardReader) -> impl Iterator<Item = &ChunkRecord> {
+    shard.chunks().filter(|chunk| chunk.parent == 0)
+}
+
 #[test]
 fn every_byte_of_a_manifest_counts() {
-    let mut patient = Patient::new();
-    let path = patient.manifest();
-    let length = fs::read(&path).unwrap().len();
-    patient.suffer(&path, Patient::flips(&path, 0..length));
-    println!("manifest: {} bytes altered, one at a time", patient.trials);
-    assert_eq!(patient.trials, length as u64);
+    for mut patient in Patient::each() {
+        let path = patient.manifest();
+        let length = fs::read(&path).unwrap().len();
+        patient.suffer(&path, Patient::flips(&path, 0..length));
+        println!("manifest: {} bytes altered, one at a time", patient.trials);
+        assert_eq!(patient.trials, length as u64);
+    }
 }
 
 #[test]
 fn every_byte_of_a_shard_counts() {
-    let mut patient = Patient::new();
-    let path = patient.shard();
-    let sound = ShardReader::open(&RealMedium::default(), &path).unwrap();
-    let chunks_end = sound.chunks().map(|chunk| chunk.place + u64::from(chunk.stored_len)).max().unwrap() as usize;
-    let chunks_start = sound.chunks().map(|chunk| chunk.place).min().unwrap() as usize;
-    let length = sound.file_bytes() as usize;
-    drop(sound);
-    assert!(chunks_start < chunks_end && chunks_end < length);
-    let mut random = Random(11);
-    let sample: Vec<usize> = (0..100).map(|_| chunks_start + random.below(chunks_end - chunks_start)).collect();
-    let ends = [chunks_start, chunks_end - 1];
-    let places = (0..chunks_start).chain(sample).chain(ends).chain(chunks_end..length);
-    patient.suffer(&path, Patient::flips(&path, places));
-    println!(
-        "shard: {} bytes altered, one at a time ({length} bytes, {chunks_start}..{chunks_end} chunks)",
-        patient.trials
-    );
-    assert!(patient.trials as usize >= length - (chunks_end - chunks_start));
+    for mut patient in Patient::each() {
+        let path = patient.shard();
+        let sound = ShardReader::open(&RealMedium::default(), &path).unwrap();
+        let chunks_end = own(&sound).map(|chunk| chunk.place + u64::from(chunk.stored_len)).max().unwrap() as usize;
+        let chunks_start = own(&sound).map(|chunk| chunk.place).min().unwrap() as usize;
+        let length = sound.file_bytes() as usize;
+        drop(sound);
+        assert!(chunks_start < chunks_end && chunks_end < length);
+        let mut random = Random(11);
+        let sample: Vec<usize> = (0..100).map(|_| chunks_start + random.below(chunks_end - chunks_start)).collect();
+        let ends = [chunks_start, chunks_end - 1];
+        let places = (0..chunks_start).chain(sample).chain(ends).chain(chunks_end..length);
+        patient.suffer(&path, Patient::flips(&path, places));
+        println!(
+            "shard: {} bytes altered, one at a time ({length} bytes, {chunks_start}..{chunks_end} chunks)",
+            patient.trials
+        );
+        assert!(patient.trials as usize >= length - (chunks_end - chunks_start));
+    }
 }
 
 #[test]
 fn what_is_cut_off_or_added_is_noticed() {
-    let mut patient = Patient::new();
-    for path in [patient.shard(), patient.manifest()] {
-        let sound = fs::read(&path).unwrap();
-        let length = sound.len();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let mut random = Random(13);
-        let cuts = [0, 1, 7, 8, 16, 88, 511, 512, 513, 600, length / 2, length - 89, length - 88, length - 1];
-        let cuts = cuts.into_iter().chain((0..12).map(|_| random.below(length))).filter(|cut| *cut < length);
-        let cut = cuts.map(|cut| (format!("{name} cut to {cut} bytes"), sound[..cut].to_vec()));
-        let tail = &sound[length - 88..];
-        let junk: [(&str, &[u8]); 5] = [
-            ("a zero", &[0]),
-            ("a line end", b"\n"),
-            ("zeros", &[0; 4096]),
-            ("its end again", tail),
-            ("itself", &sound),
-        ];
-        let added = junk.iter().map(|(what, junk)| (format!("{name} and {what}"), [&sound[..], junk].concat()));
-        let other = [
-            (format!("{name} of zeros"), vec![0; length]),
-            (format!("{name} moved by one"), [&[0][..], &sound[..length - 1]].concat()),
-        ];
-        patient.suffer(&path, cut.chain(added).chain(other).collect::<Vec<_>>());
+    for mut patient in Patient::each() {
+        for path in [patient.shard(), patient.manifest()] {
+            let sound = fs::read(&path).unwrap();
+            let length = sound.len();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let mut random = Random(13);
+            let cuts = [0, 1, 7, 8, 16, 88, 511, 512, 513, 600, length / 2, length - 89, length - 88, length - 1];
+            let cuts = cuts.into_iter().chain((0..12).map(|_| random.below(length))).filter(|cut| *cut < length);
+            let cut = cuts.map(|cut| (format!("{name} cut to {cut} bytes"), sound[..cut].to_vec()));
+            let tail = &sound[length - 88..];
+            let junk: [(&str, &[u8]); 5] = [
+                ("a zero", &[0]),
+                ("a line end", b"\n"),
+                ("zeros", &[0; 4096]),
+                ("its end again", tail),
+                ("itself", &sound),
+            ];
+            let added = junk.iter().map(|(what, junk)| (format!("{name} and {what}"), [&sound[..], junk].concat()));
+            let other = [
+                (format!("{name} of zeros"), vec![0; length]),
+                (format!("{name} moved by one"), [&[0][..], &sound[..length - 1]].concat()),
+            ];
+            patient.suffer(&path, cut.chain(added).chain(other).collect::<Vec<_>>());
+        }
+        println!("cut off, added, replaced: {}", patient.trials);
     }
-    println!("cut off, added, replaced: {}", patient.trials);
 }
 
-/// Something that happens to checkpoint 2 of attempt 1.
+/// Something that happens to a checkpoint of attempt 1.
 type Damage = (&'static str, Box<dyn Fn(&Path)>);
 
-fn flip(rank: usize, place: impl Fn(&ShardReader) -> u64 + 'static) -> Box<dyn Fn(&Path)> {
+fn flip(id: u64, rank: usize, place: impl Fn(&ShardReader) -> u64 + 'static) -> Box<dyn Fn(&Path)> {
     Box::new(move |folder| {
-        let path = shard(folder, 1, 2, rank);
+        let path = shard(folder, 1, id, rank);
         let reader = ShardReader::open(&RealMedium::default(), &path).unwrap();
         let place = place(&reader) as usize;
         rewrite(&path, |bytes| bytes[place] ^= 0x10);
@@ -226,24 +265,32 @@ fn flip(rank: usize, place: impl Fn(&ShardReader) -> u64 + 'static) -> Box<dyn F
 
 #[test]
 fn all_ranks_go_back_to_the_same_older_checkpoint() {
+    for newest in Newest::BOTH {
+        go_back(newest);
+    }
+}
+
+/// Damages the newest checkpoint in every way.
+fn go_back(newest: Newest) {
+    let (older, id) = (newest.id() - 1, newest.id());
     let scratch = fast_folder();
     let sound = scratch.path().join("sound");
-    commit_at(&sound, RANKS, SIZE, &[10, 20]);
+    newest.commit(&sound, RANKS, SIZE);
     // The same steps in a later attempt of another store.
     let later = scratch.path().join("later");
     commit_at(&later, RANKS, SIZE, &[]);
-    commit_at(&later, RANKS, SIZE, &[10, 20]);
-    assert!(shard(&later, 2, 2, 0).exists());
-    let last_chunk = |reader: &ShardReader| reader.chunks().last().map(|chunk| chunk.place + 1).unwrap();
-    let copy = |from: PathBuf, to: fn(&Path) -> PathBuf| -> Box<dyn Fn(&Path)> {
+    commit_at(&later, RANKS, SIZE, newest.steps);
+    assert!(shard(&later, 2, id, 0).exists());
+    let last_chunk = |reader: &ShardReader| own(reader).last().map(|chunk| chunk.place + 1).unwrap();
+    let copy = |from: PathBuf, to: Box<dyn Fn(&Path) -> PathBuf>| -> Box<dyn Fn(&Path)> {
         Box::new(move |folder| {
             let from = fs::read(&from).unwrap();
             rewrite(&to(folder), |bytes| *bytes = from.clone());
         })
     };
-    let other_job: Box<dyn Fn(&Path)> = Box::new(|folder| {
+    let other_job: Box<dyn Fn(&Path)> = Box::new(move |folder| {
         // The name stands in the header, which is sealed anew: it is a sound shard, of another job.
-        let path = shard(folder, 1, 2, 1);
+        let path = shard(folder, 1, id, 1);
         rewrite(&path, |bytes| {
             let place = bytes.windows(JOB.len()).position(|window| window == JOB.as_bytes()).unwrap();
             bytes[place..place + JOB.len()].copy_from_slice(b"talk");
@@ -255,28 +302,31 @@ fn all_ranks_go_back_to_the_same_older_checkpoint() {
             let end = xxhash_rust::xxh3::xxh3_64(&bytes[footer..footer + 80]);
             bytes[footer + 80..].copy_from_slice(&end.to_le_bytes());
         });
-        let reader = ShardReader::open(&RealMedium::default(), &path).expect("it is sound in itself");
-        assert_eq!(reader.identity().job, "talk");
+        match ShardReader::open(&RealMedium::default(), &path) {
+            Ok(reader) => assert_eq!(reader.identity().job, "talk"),
+            // No shard of another job is built on, either.
+            Err(error) => assert!(newest.builds && error.to_string().contains("it needs"), "{error}"),
+        }
     });
     let damages: Vec<Damage> = vec![
-        ("a header of rank 0", flip(0, |_| 100)),
-        ("a header of rank 1", flip(1, |_| 9)),
-        ("a chunk of rank 0", flip(0, last_chunk)),
-        ("the first chunk of rank 1", flip(1, |_| 513)),
-        ("the last chunk of rank 1", flip(1, last_chunk)),
-        ("an index of rank 1", flip(1, |reader| reader.file_bytes() - 88 - 30)),
-        ("a footer of rank 1", flip(1, |reader| reader.file_bytes() - 20)),
+        ("a header of rank 0", flip(id, 0, |_| 100)),
+        ("a header of rank 1", flip(id, 1, |_| 9)),
+        ("a chunk of rank 0", flip(id, 0, last_chunk)),
+        ("the first chunk of rank 1", flip(id, 1, |_| 513)),
+        ("the last chunk of rank 1", flip(id, 1, last_chunk)),
+        ("an index of rank 1", flip(id, 1, |reader| reader.file_bytes() - 88 - 30)),
+        ("a footer of rank 1", flip(id, 1, |reader| reader.file_bytes() - 20)),
         (
             "a shard of rank 1 cut in half",
-            Box::new(|folder| rewrite(&shard(folder, 1, 2, 1), |bytes| bytes.truncate(bytes.len() / 2))),
+            Box::new(move |folder| rewrite(&shard(folder, 1, id, 1), |bytes| bytes.truncate(bytes.len() / 2))),
         ),
-        ("an empty shard of rank 0", Box::new(|folder| rewrite(&shard(folder, 1, 2, 0), Vec::clear))),
-        ("no shard of rank 0", Box::new(|folder| fs::remove_file(shard(folder, 1, 2, 0)).unwrap())),
-        ("no shard of rank 1", Box::new(|folder| fs::remove_file(shard(folder, 1, 2, 1)).unwrap())),
+        ("an empty shard of rank 0", Box::new(move |folder| rewrite(&shard(folder, 1, id, 0), Vec::clear))),
+        ("no shard of rank 0", Box::new(move |folder| fs::remove_file(shard(folder, 1, id, 0)).unwrap())),
+        ("no shard of rank 1", Box::new(move |folder| fs::remove_file(shard(folder, 1, id, 1)).unwrap())),
         (
             "swapped shards",
-            Box::new(|folder| {
-                let (a, b, aside) = (shard(folder, 1, 2, 0), shard(folder, 1, 2, 1), folder.join("aside"));
+            Box::new(move |folder| {
+                let (a, b, aside) = (shard(folder, 1, id, 0), shard(folder, 1, id, 1), folder.join("aside"));
                 fs::rename(&a, &aside).unwrap();
                 fs::rename(&b, &a).unwrap();
                 fs::rename(&aside, &b).unwrap();
@@ -284,19 +334,22 @@ fn all_ranks_go_back_to_the_same_older_checkpoint() {
         ),
         (
             "rank 0's shard twice",
-            Box::new(|folder| {
-                fs::copy(shard(folder, 1, 2, 0), shard(folder, 1, 2, 1)).unwrap();
+            Box::new(move |folder| {
+                fs::copy(shard(folder, 1, id, 0), shard(folder, 1, id, 1)).unwrap();
             }),
         ),
-        ("the older manifest", copy(manifest(&sound, 1, 1), |folder| manifest(folder, 1, 2))),
-        ("a manifest of another attempt", copy(manifest(&later, 2, 2), |folder| manifest(folder, 1, 2))),
-        ("an empty manifest", Box::new(|folder| rewrite(&manifest(folder, 1, 2), Vec::clear))),
+        ("the older manifest", copy(manifest(&sound, 1, older), Box::new(move |folder| manifest(folder, 1, id)))),
+        (
+            "a manifest of another attempt",
+            copy(manifest(&later, 2, id), Box::new(move |folder| manifest(folder, 1, id))),
+        ),
+        ("an empty manifest", Box::new(move |folder| rewrite(&manifest(folder, 1, id), Vec::clear))),
         (
             "trailing junk behind the manifest",
-            Box::new(|folder| rewrite(&manifest(folder, 1, 2), |bytes| bytes.extend_from_slice(b"{}\n"))),
+            Box::new(move |folder| rewrite(&manifest(folder, 1, id), |bytes| bytes.extend_from_slice(b"{}\n"))),
         ),
-        ("an older shard of rank 1", copy(shard(&sound, 1, 1, 1), |folder| shard(folder, 1, 2, 1))),
-        ("a shard of another attempt", copy(shard(&later, 2, 2, 1), |folder| shard(folder, 1, 2, 1))),
+        ("an older shard of rank 1", copy(shard(&sound, 1, older, 1), Box::new(move |folder| shard(folder, 1, id, 1)))),
+        ("a shard of another attempt", copy(shard(&later, 2, id, 1), Box::new(move |folder| shard(folder, 1, id, 1)))),
         ("a shard of another job", other_job),
     ];
     for (what, damage) in &damages {
@@ -304,10 +357,10 @@ fn all_ranks_go_back_to_the_same_older_checkpoint() {
         copy_folder(&sound, &folder);
         damage(&folder);
         assert_eq!(step_of(&resume(&folder, RANKS, SIZE)), 10, "{what}");
-        assert_eq!(set_aside(&folder, 2), [(1, 2)], "{what}");
+        assert_eq!(set_aside(&folder, 2), [(1, id)], "{what}");
         // Not tried again, not even where it has become sound meanwhile: nobody knows how often it changes.
-        fs::remove_dir_all(checkpoint(&folder, 1, 2)).unwrap();
-        copy_folder(&checkpoint(&sound, 1, 2), &checkpoint(&folder, 1, 2));
+        fs::remove_dir_all(checkpoint(&folder, 1, id)).unwrap();
+        copy_folder(&checkpoint(&sound, 1, id), &checkpoint(&folder, 1, id));
         assert_eq!(step_of(&resume(&folder, RANKS, SIZE)), 10, "{what}: tried again");
         assert_eq!(set_aside(&folder, 3), [], "{what}: tried again");
         // And the job goes on from there.
@@ -325,7 +378,7 @@ fn a_job_whose_checkpoints_are_all_damaged_is_never_started_afresh() {
     let folder = folder.path();
     commit_at(folder, RANKS, SIZE, &[10, 20]);
     rewrite(&manifest(folder, 1, 1), Vec::clear);
-    flip(1, |reader| reader.chunks().next().map(|chunk| chunk.place).unwrap())(folder);
+    flip(2, 1, |reader| own(reader).next().map(|chunk| chunk.place).unwrap())(folder);
     for attempt in 2..5 {
         let message = resume(folder, RANKS, SIZE).unwrap_err();
         assert!(message.contains("damaged") && message.contains("--fresh"), "{message}");
@@ -455,6 +508,7 @@ fn another_number_of_ranks_is_refused_on_all_ranks() {
 struct OtherType {
     places: Vec<f32>,
     counts: Vec<[u32; 2]>,
+    land: Vec<u64>,
     seed: u64,
 }
 
@@ -463,6 +517,7 @@ struct OtherType {
 struct OtherShape {
     places: Vec<f64>,
     counts: Vec<[u32; 2]>,
+    land: Vec<u64>,
     seed: u64,
 }
 
@@ -471,6 +526,7 @@ impl State for OtherShape {
         let size = self.places.len();
         fields.array("places", &mut self.places).block_of([size], [0], [size]);
         fields.array("counts", &mut self.counts);
+        fields.array("land", &mut self.land);
         fields.value("seed", &mut self.seed);
     }
 }
@@ -500,12 +556,12 @@ fn a_state_that_does_not_fit_is_refused_with_a_table_and_left_alone() {
     let folder = fast_folder();
     let folder = folder.path();
     commit_at(folder, RANKS, SIZE, &[10, 20]);
-    let other = OtherType { places: vec![1.0; SIZE], counts: vec![[5, 6]; 4], seed: 9 };
+    let other = OtherType { places: vec![1.0; SIZE], counts: vec![[5, 6]; 4], land: land(0, SIZE), seed: 9 };
     for message in refusal_of_misfit(folder, other) {
         assert!(message.contains("described here") && message.contains("in the checkpoint"), "{message}");
         assert!(message.contains("f32") && message.contains("f64") && message.contains("places"), "{message}");
     }
-    let other = OtherShape { places: vec![1.0; SIZE - 1], counts: vec![[5, 6]; 4], seed: 9 };
+    let other = OtherShape { places: vec![1.0; SIZE - 1], counts: vec![[5, 6]; 4], land: land(0, SIZE), seed: 9 };
     for message in refusal_of_misfit(folder, other) {
         assert!(message.contains("described here") && message.contains("places"), "{message}");
     }

@@ -77,7 +77,10 @@ struct Trouble<'a> {
     readable: bool,
 }
 
-/// A job of two ranks meets trouble between its first and its second checkpoint, and is rid of it before the third.
+/// The checkpoint that [`survive`] loses: it builds on the third, as the one after it does.
+const LOST: u64 = 4;
+
+/// A job of two ranks meets trouble between its third and its fourth checkpoint, and is rid of it before the fifth.
 fn survive(folder: &Path, mediums: [Option<Arc<dyn Medium>>; RANKS], trouble: &Trouble<'_>) {
     let copy = fast_folder();
     let barrier = Barrier::new(RANKS);
@@ -91,19 +94,21 @@ fn survive(folder: &Path, mediums: [Option<Arc<dyn Medium>>; RANKS], trouble: &T
         let mut checkpointer = builder.open(rank).unwrap();
         assert_eq!(checkpointer.resume(&mut walk).unwrap(), None);
         let mut step = 0;
-        let (settled, _) = advance(&mut checkpointer, &mut walk, &mut step, 12);
-        assert!(matches!(settled, Settled::Committed(_)), "{settled:?}");
+        for until in [12, 22, 32] {
+            let (settled, _) = advance(&mut checkpointer, &mut walk, &mut step, until);
+            assert!(matches!(settled, Settled::Committed(_)), "{settled:?}");
+        }
         barrier.wait();
         if number == 0 {
             (trouble.begin)();
         }
         barrier.wait();
-        let (settled, _) = advance(&mut checkpointer, &mut walk, &mut step, 22);
+        let (settled, _) = advance(&mut checkpointer, &mut walk, &mut step, 42);
         let Settled::Dropped { reason, .. } = &settled else { panic!("{settled:?}") };
         assert!(!reason.is_empty());
         barrier.wait();
         if number == 0 {
-            wait_until_removed(folder, 2);
+            wait_until_removed(folder, LOST);
             if trouble.readable {
                 copy_folder(folder, copy.path());
             }
@@ -113,13 +118,13 @@ fn survive(folder: &Path, mediums: [Option<Arc<dyn Medium>>; RANKS], trouble: &T
             }
         }
         barrier.wait();
-        let (settled, problem) = advance(&mut checkpointer, &mut walk, &mut step, 32);
+        let (settled, problem) = advance(&mut checkpointer, &mut walk, &mut step, 52);
         assert!(matches!(settled, Settled::Committed(_)), "{settled:?}");
         assert_eq!(problem, None);
-        assert!(walk == Walk::after(number, SIZE, 32), "the computation itself was disturbed");
+        assert!(walk == Walk::after(number, SIZE, 52), "the computation itself was disturbed");
     });
     // What stood while the trouble lasted, and what stands now.
-    check_resume(copy.path(), 10);
+    check_resume(copy.path(), 30);
     let events = journal(folder, 1);
     let said: Vec<String> = events
         .iter()
@@ -131,7 +136,15 @@ fn survive(folder: &Path, mediums: [Option<Arc<dyn Medium>>; RANKS], trouble: &T
         .collect();
     assert!(said.iter().any(|text| trouble.words.iter().any(|word| text.contains(word))), "{said:#?}");
     assert!(events.iter().any(|event| matches!(event, Event::Dropped { .. })), "{said:#?}");
-    check_resume(folder, 30);
+    let built: Vec<(u64, Option<u64>)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::ShardDurable { id, builds_on, .. } => Some((id.0, builds_on.map(|parent| parent.0))),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(built.iter().filter(|shard| **shard == (LOST + 1, Some(LOST - 1))).count(), RANKS, "{built:?}");
+    check_resume(folder, 50);
 }
 
 // ---- real file systems ----
@@ -183,7 +196,7 @@ fn fill(path: &Path) {
 
 #[test]
 fn a_full_disk() {
-    let disk = match Tmpfs::mount("size=3m") {
+    let disk = match Tmpfs::mount("size=4m") {
         Ok(disk) => disk,
         Err(reason) => return skip("a_full_disk", &reason),
     };
@@ -196,7 +209,7 @@ fn a_full_disk() {
 
 #[test]
 fn a_disk_that_fills_up_while_a_shard_is_written() {
-    let disk = match Tmpfs::mount("size=3m") {
+    let disk = match Tmpfs::mount("size=4m") {
         Ok(disk) => disk,
         Err(reason) => return skip("a_disk_that_fills_up_while_a_shard_is_written", &reason),
     };
@@ -304,7 +317,7 @@ fn a_folder_removed_while_a_shard_is_written() {
     let folder = fast_folder();
     let faults = Faults::default();
     let begin = || {
-        let doomed = checkpoint(folder.path(), 1, 2);
+        let doomed = checkpoint(folder.path(), 1, LOST);
         let action = move || fs::remove_dir_all(&doomed).unwrap();
         faults.before(|call, path| call == Call::Sync && is_shard(path), action);
     };
@@ -319,7 +332,7 @@ fn a_shard_removed_after_it_was_written() {
     let folder = fast_folder();
     let faults = Faults::default();
     let begin = || {
-        let doomed = checkpoint(folder.path(), 1, 2).join("rank-00000.shard");
+        let doomed = checkpoint(folder.path(), 1, LOST).join("rank-00000.shard");
         let action = move || {
             let until = Instant::now() + Duration::from_secs(20);
             while fs::remove_file(&doomed).is_err() {
@@ -375,7 +388,11 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 fn is_checkpoint_folder(path: &Path) -> bool {
-    name(path) == "000002" && path.parent().is_some_and(|parent| name(parent) == "000001")
+    path.parent().is_some_and(|parent| name(parent) == "000001")
+}
+
+fn is_attempt_folder(path: &Path) -> bool {
+    name(path) == "000001"
 }
 
 type Matches = fn(Call, &Path) -> bool;
@@ -392,6 +409,8 @@ fn one_error_costs_one_checkpoint() {
         ("sync a shard", 1, EIO, |call, path| call == Call::Sync && is_shard(path)),
         ("rename a shard", 1, ESTALE, |call, path| call == Call::Rename && is_shard(path)),
         ("make the folder", 1, ESTALE, |call, path| call == Call::CreateDir && is_checkpoint_folder(path)),
+        ("make the folder's name durable", 0, EIO, |call, path| call == Call::SyncDir && is_attempt_folder(path)),
+        ("make the folder's name durable", 1, EIO, |call, path| call == Call::SyncDir && is_attempt_folder(path)),
         ("sync the folder", 0, EIO, |call, path| call == Call::SyncDir && is_checkpoint_folder(path)),
         ("read a shard to commit", 0, EIO, |call, path| call == Call::Read && is_shard(path)),
         ("create a manifest", 0, EMFILE, |call, path| call == Call::Create && is_manifest(path)),

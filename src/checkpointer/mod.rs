@@ -631,8 +631,10 @@ impl Checkpointer {
         self.settle_in_flight()?;
         // One that is kept for ever should not keep others.
         let full = label.is_some() || self.wants_full();
-        let vote = Vote { step, busy: self.pipeline.is_busy(), full, ..Vote::default() };
+        let (busy, committed) = (self.pipeline.is_busy(), self.pipeline.newest_commit());
+        let vote = Vote { step, busy, full, committed, ..Vote::default() };
         let verdict = self.agreement.round_now(&vote, self.timeout())?;
+        self.committed = self.committed.max(verdict.committed);
         if !verdict.in_step() {
             return Err(CheckpointError::OutOfStep { min: verdict.min_step, max: verdict.max_step });
         }
@@ -733,6 +735,7 @@ impl Checkpointer {
             let vote = Vote { leaving: true, ..self.vote() };
             let verdict = self.agreement.round_now(&vote, self.timeout())?;
             self.stopping |= verdict.stop;
+            self.committed = self.committed.max(verdict.committed);
             if verdict.all_leaving {
                 break verdict;
             }

@@ -16,17 +16,25 @@ use std::time::{Duration, Instant};
 /// The name of the job in every test.
 pub const JOB: &str = "walk";
 
-/// A simulation whose state after a step follows from its rank and the step alone. Its second array grows.
+/// A simulation whose state after a step follows from its rank and the step alone. Its second array grows; of the third and
+/// largest only the first page changes, so that checkpoints after the first two build on those before.
 #[derive(State, Clone, PartialEq, Debug)]
 pub struct Walk {
     pub places: Vec<f64>,
     pub counts: Vec<[u32; 2]>,
+    pub land: Vec<u64>,
     pub seed: u64,
+}
+
+/// Land beside what moves: some pages more than that takes, of noise that differs between ranks.
+pub fn land(rank: usize, size: usize) -> Vec<u64> {
+    let mut random = Random(rank as u64);
+    (0..size + 2048).map(|_| random.next()).collect()
 }
 
 impl Walk {
     pub fn new(rank: usize, size: usize) -> Self {
-        Self { places: vec![0.0; size], counts: vec![[0, 1]; 3], seed: 1 + rank as u64 }
+        Self { places: vec![0.0; size], counts: vec![[0, 1]; 3], land: land(rank, size), seed: 1 + rank as u64 }
     }
 
     pub fn advance(&mut self) {
@@ -37,6 +45,7 @@ impl Walk {
         if self.places.is_empty() || self.seed.is_multiple_of(2) {
             self.counts.push([9, (self.seed >> 40) as u32]);
         }
+        self.land[self.counts.len() % 512] ^= self.seed;
     }
 
     pub fn after(rank: usize, size: usize, steps: u64) -> Self {
@@ -132,11 +141,15 @@ pub struct Random(pub u64);
 
 impl Random {
     pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
+        z ^ (z >> 31)
     }
 }
 
