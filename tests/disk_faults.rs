@@ -657,7 +657,7 @@ fn hang(stuck: usize, matches: Matches) {
     world(RANKS, |rank| {
         let number = rank.rank();
         let mut walk = Walk::new(number, SIZE / 10);
-        let mut builder = builder(folder.path()).every_steps(10).set("commit_timeout", "1s");
+        let mut builder = builder(folder.path()).every_steps(10).set("commit_timeout", "3s");
         if number == stuck {
             builder = builder.medium(Faulty::medium(&faults));
         }
@@ -745,7 +745,7 @@ fn waiting_for_a_rank_that_hangs_ends_in_time() {
     world(RANKS, |rank| {
         let number = rank.rank();
         let mut walk = Walk::new(number, SIZE);
-        let mut builder = builder(folder.path()).set("commit_timeout", "1s");
+        let mut builder = builder(folder.path()).set("commit_timeout", "3s");
         if number == 1 {
             builder = builder.medium(Faulty::medium(&faults));
         }
@@ -792,7 +792,7 @@ fn a_job_ends_although_its_file_system_hangs() {
     world(RANKS, |rank| {
         let number = rank.rank();
         let mut walk = Walk::new(number, SIZE);
-        let mut builder = builder(folder.path()).set("commit_timeout", "1s");
+        let mut builder = builder(folder.path()).set("commit_timeout", "3s");
         if number == 1 {
             builder = builder.medium(Faulty::medium(&faults));
         }
