@@ -484,7 +484,8 @@ impl Checkpointer {
         self.recorder.record(Event::CheckpointStarted { id, tick, step, reason: reason.to_owned() });
         let result = match copied {
             Ok((task, bytes)) => {
-                self.recorder.record(Event::Frozen { id, blocked_ns, bytes });
+                let copied_bytes = Some(task.frozen.copied_bytes());
+                self.recorder.record(Event::Frozen { id, blocked_ns, bytes, copied_bytes });
                 self.pipeline.write(task);
                 self.slowdown.frozen(id, started, Instant::now(), step);
                 Ok(())

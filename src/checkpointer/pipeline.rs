@@ -431,8 +431,12 @@ impl Writer {
             storage_bytes_per_second: choice.circumstances.storage,
             busy: choice.circumstances.busy,
             interval_seconds: choice.circumstances.interval,
+            threads: u32::try_from(choice.threads).ok(),
+            expected_bytes: Some(choice.stored as u64),
+            expected_seconds: Some(choice.seconds),
         });
         self.options.encode.by_field = choice.efforts;
+        self.options.encode.threads = Some(choice.threads);
     }
 
     fn write(

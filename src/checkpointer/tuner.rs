@@ -25,7 +25,12 @@ const MTBF_SECONDS: f64 = 86_400.0;
 pub(super) struct Choice {
     /// By field; empty where nothing was chosen.
     pub efforts: Vec<Compression>,
+    /// How many threads encode.
+    pub threads: usize,
     pub circumstances: Circumstances,
+    /// What is expected of it: processor seconds, and stored bytes.
+    pub seconds: f64,
+    pub stored: f64,
 }
 
 impl Choice {
@@ -89,7 +94,10 @@ impl Tuner {
             interval: self.interval?,
             mtbf: MTBF_SECONDS,
         };
-        Some(Choice { efforts: circumstances.choose(&self.prices), circumstances })
+        let efforts = circumstances.choose(&self.prices);
+        let (seconds, stored) = Circumstances::cost(&self.prices, &efforts);
+        let threads = circumstances.threads_for(seconds, stored);
+        Some(Choice { efforts, threads, circumstances, seconds, stored })
     }
 
     fn survey(&mut self, work: &Work<'_>, chunk_bytes: usize, pool: &ThreadPool) {

@@ -157,6 +157,7 @@ pub(crate) struct Frozen {
     arena: Arena,
     plan: Plan,
     changed: Vec<Changed>,
+    copied_bytes: u64,
     /// Whether anything was left as it lay in the arena.
     partial: bool,
     /// The first field that had changed outside its written pages. All fields were copied whole then.
@@ -179,6 +180,13 @@ impl Part<'_> {
             Some((start, pages)) => copy_pages(self.to, self.from, start, pages),
         }
         stream::finish();
+    }
+
+    /// How many bytes [`Self::copy`] moves.
+    fn copied_bytes(&self) -> u64 {
+        let Some((start, pages)) = self.written else { return self.from.len() as u64 };
+        let runs = pages.runs_in(page_range(start, self.from.len()));
+        runs.map(|run| bytes_of(&run, start, self.from.len()).len() as u64).sum()
     }
 
     /// Whether what will not be copied is the same on both sides.
@@ -281,6 +289,7 @@ impl Frozen {
         }
         // Pages that were written are often neighbours: parts without any would leave some threads without work.
         parts.retain(|part| part.written.is_none_or(|(start, pages)| pages.any(page_range(start, part.from.len()))));
+        let copied_bytes = parts.iter().map(Part::copied_bytes).sum();
         match pool {
             Some(pool) => pool.install(|| parts.into_par_iter().with_max_len(1).for_each(Part::copy)),
             None => parts.into_iter().for_each(Part::copy),
@@ -291,7 +300,7 @@ impl Frozen {
             _ => Changed::Unknown,
         });
         let changed = changed.collect();
-        Ok(Self { arena, plan, changed, partial: partial && untrue.is_none(), untrue })
+        Ok(Self { arena, plan, changed, copied_bytes, partial: partial && untrue.is_none(), untrue })
     }
 
     /// Which pages of each field may have changed since the copy before this one; of the whole field, also of the part that
@@ -304,6 +313,11 @@ impl Frozen {
     pub(crate) fn bytes(&self, field: usize) -> &[u8] {
         let Extent { place, length, .. } = self.plan.extents[field];
         &self.arena.bytes()[place as usize..(place + length) as usize]
+    }
+
+    /// How many bytes were really copied: the others were in the arena already.
+    pub(crate) fn copied_bytes(&self) -> u64 {
+        self.copied_bytes
     }
 
     /// The plan by which it was copied.

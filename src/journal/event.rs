@@ -90,8 +90,15 @@ pub enum Event {
     RolledForward { epoch: Epoch, id: CheckpointId, step: u64 },
     /// A checkpoint began: all ranks freeze at this tick.
     CheckpointStarted { id: CheckpointId, tick: u64, step: u64, reason: String },
-    /// The state was copied, and the application computes on.
-    Frozen { id: CheckpointId, blocked_ns: u64, bytes: u64 },
+    /// The state of `bytes` was copied, and the application computes on.
+    Frozen {
+        id: CheckpointId,
+        blocked_ns: u64,
+        bytes: u64,
+        /// How many of them were copied: fewer where only written pages are, or where some were streamed to the shard.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        copied_bytes: Option<u64>,
+    },
     /// How this rank's fields are encoded, and the measurements that it was chosen by.
     Encoding {
         id: CheckpointId,
@@ -101,6 +108,14 @@ pub enum Event {
         /// Seconds that steps lose for each second of encoding and writing, 0 to 1.
         busy: f64,
         interval_seconds: f64,
+        /// The threads that encode.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        threads: Option<u32>,
+        /// What the shard is expected to take: stored bytes, and processor seconds of encoding.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected_bytes: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected_seconds: Option<f64>,
     },
     /// This rank's shard is durable under its final name.
     ShardDurable {

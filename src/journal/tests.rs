@@ -38,7 +38,7 @@ fn every_event() -> Vec<Event> {
         Event::SetAside { epoch, id, reason: text() },
         Event::RolledForward { epoch, id, step: 9 },
         Event::CheckpointStarted { id, tick: 1, step: 9, reason: text() },
-        Event::Frozen { id, blocked_ns: 5, bytes: 7 },
+        Event::Frozen { id, blocked_ns: 5, bytes: 7, copied_bytes: Some(6) },
         Event::ShardDurable {
             id,
             bytes: 7,
@@ -64,6 +64,9 @@ fn every_event() -> Vec<Event> {
             storage_bytes_per_second: 1e9,
             busy: 0.5,
             interval_seconds: 600.0,
+            threads: Some(2),
+            expected_bytes: Some(8),
+            expected_seconds: Some(0.25),
         },
         Event::Slowed { id, seconds: 0.5, steps: 3, step_seconds: 0.125, lost_seconds: 0.125 },
         Event::AttemptEnded { how: End::Panicked, step: 9 },

@@ -1,21 +1,24 @@
 //! How much work to spend on making a shard small.
 //!
 //! Comes in: for each field what a sample of its chunks cost and took with every effort, and what is known of storage,
-//! processors and the job. Goes out: an effort for each field. What must hold: the choice depends on nothing but these
-//! figures; writing the bytes as they are is always among the efforts, so that nothing costs more than that by the figures.
+//! processors and the job. Goes out: an effort for each field, and how many threads are worth their while. What must hold:
+//! the choice depends on nothing but these figures; writing the bytes as they are is always among the efforts, so that
+//! nothing costs more than that by the figures.
 //!
 //! What is made least is the expected waste, as a share of the job's time,
 //!
 //! ```text
-//!     b · (C + S / w) / P + L / M        L = C / n + S / w
+//!     b · (C + min(S / w, c · S)) / P + L / M        L = max(C / n, S / w) + b · min(C / n, S / w)
 //! ```
 //!
 //! for processor seconds C of encoding, stored bytes S, n threads and storage that takes w bytes a second: the application
 //! is slowed by b seconds for each of encoding and writing (0 where processors are idle, 1 where none is), once in an interval P,
 //! and a failure, once in M, costs the latency L more. A latency beyond the interval lengthens that, and counts in full.
-//! Writing counts like encoding, and both in turn: with no processor free, 256 MiB a rank that were only hashed and written slowed
-//! steps by 270 ms, of which hashing took 64, and 59 ms of encoding beside 42 of writing took 95. Among what is about
-//! as good, that with the fewest bytes is taken: the measurements are no better than that, and room is worth something.
+//! Where processors are idle, encoding and writing go on side by side; where none is, in turn. With no processor free,
+//! 256 MiB a rank that were only hashed and written slowed steps by 270 ms, of which hashing took 64, and 59 ms of encoding
+//! beside 42 of writing took 95: writing disturbs like encoding. On slow storage it mostly waits, and disturbs no more than
+//! as many bytes do on fast storage (c, [`WRITING_SECONDS`]). Among what is about as good, that with the fewest bytes is
+//! taken: the measurements are no better than that, and room is worth something.
 
 use super::codec::{Compression, Encoder};
 use super::{Codec, Grain};
@@ -24,6 +27,12 @@ use nix::time::{ClockId, clock_gettime};
 /// What may be chosen, from the least work to the most.
 const CHOICES: [Compression; 5] =
     [Compression::Raw, Compression::Fastest, Compression::Auto, Compression::Thorough, Compression::Smallest];
+
+/// Processor seconds that writing takes from the application for each byte: (270 − 64) ms for 256 MiB, above.
+const WRITING_SECONDS: f64 = 0.77e-9;
+
+/// Encoding is to be faster than the storage by so much, or one would wait for the other now and then.
+const HEADROOM: f64 = 1.4;
 
 /// One chunk of so many is looked at, at least [`SAMPLE_LEAST`] and at most [`SAMPLE_MOST`] of a field: parts of a field differ,
 /// and the first chunk alone was taken for all of one of 51 MiB, wrongly.
@@ -110,9 +119,31 @@ impl Circumstances {
     #[must_use]
     pub fn waste(&self, seconds: f64, stored: f64) -> f64 {
         let writing = stored / self.storage.max(1.0);
-        let latency = seconds / self.threads.max(1) as f64 + writing;
+        let encoding = seconds / self.threads.max(1) as f64;
+        let latency = encoding.max(writing) + self.busy * encoding.min(writing);
         let (overdue, interval) = ((latency - self.interval).max(0.0), self.interval.max(1e-3));
-        self.busy * (seconds + writing) / interval + latency / self.mtbf.max(1.0) + overdue / interval
+        let disturbed = seconds + writing.min(stored * WRITING_SECONDS);
+        self.busy * disturbed / interval + latency / self.mtbf.max(1.0) + overdue / interval
+    }
+
+    /// How many threads, up to those there are, encode as fast as the storage takes what comes of it. More would only make
+    /// the application's processors and caches serve what then waits for the storage.
+    #[must_use]
+    pub fn threads_for(&self, seconds: f64, stored: f64) -> usize {
+        let writing = stored / self.storage.max(1.0);
+        let wanted = (seconds * HEADROOM / writing.max(1e-9)).ceil();
+        // A value beyond the range of the type becomes its largest.
+        (wanted as usize).clamp(1, self.threads.max(1))
+    }
+
+    /// What a checkpoint of `fields` costs where each is encoded with its effort: processor seconds, and stored bytes.
+    #[must_use]
+    pub fn cost(fields: &[Prices], efforts: &[Compression]) -> (f64, f64) {
+        let of = |(field, effort): (&Prices, &Compression)| {
+            let bytes = field.bytes as f64;
+            field.of(*effort).map_or((0.0, bytes), |price| (price.seconds * bytes, price.stored * bytes))
+        };
+        fields.iter().zip(efforts).map(of).fold((0.0, 0.0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1))
     }
 
     /// The effort for each field that makes the waste of a checkpoint of all of them least.
@@ -198,6 +229,25 @@ mod tests {
         assert_eq!(prices.of(Compression::Zstd(3)), None);
         assert_eq!(Prices::survey(&[], Grain::BYTES, 64 << 10).bytes, 0);
         assert!(circumstances(1e9, 0.0).choose(&[]).is_empty());
+    }
+
+    #[test]
+    fn no_more_threads_encode_than_the_storage_keeps_up_with() {
+        let about = |storage: f64| Circumstances { threads: 8, ..circumstances(storage, 0.0) };
+        let (seconds, stored) = Circumstances::cost(&[tsunami()], &[Compression::Auto]);
+        assert!((0.08..0.09).contains(&seconds) && (2.7e7..2.9e7).contains(&stored), "{seconds} {stored}");
+        // 84 ms of encoding beside 140 ms of writing, and beside 28.
+        assert_eq!(about(200e6).threads_for(seconds, stored), 1);
+        assert_eq!(about(1e9).threads_for(seconds, stored), 5);
+        assert_eq!(about(1e12).threads_for(seconds, stored), 8);
+        assert_eq!(about(1e9).threads_for(0.0, 0.0), 1);
+    }
+
+    #[test]
+    fn slow_storage_beside_idle_processors_is_worth_all_the_work_that_it_hides() {
+        let about = Circumstances { threads: 2, ..circumstances(100e6, 0.0) };
+        let chosen = about.choose(&[tsunami()]);
+        assert!(matches!(chosen[..], [Compression::Thorough | Compression::Smallest]), "{chosen:?}");
     }
 
     proptest! {

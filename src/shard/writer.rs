@@ -59,6 +59,8 @@ pub struct EncodeOptions {
     pub compression: Compression,
     /// The same for each field, where they differ; empty: as `compression` says.
     pub by_field: Vec<Compression>,
+    /// How many threads of the pool may encode at a time; `None`: all.
+    pub threads: Option<usize>,
     /// Bytes per second that are written at most.
     pub bandwidth: Option<NonZeroU64>,
     /// Raw bytes of a chunk: a multiple of 64, at most 16 MiB.
@@ -72,6 +74,7 @@ impl Default for EncodeOptions {
         Self {
             compression: Compression::Auto,
             by_field: Vec::new(),
+            threads: None,
             bandwidth: None,
             chunk_bytes: DEFAULT_CHUNK_BYTES,
             created: None,
@@ -784,14 +787,18 @@ impl ShardWriter {
         pool: &ThreadPool,
         mut tasks: impl Iterator<Item = Task<'a>> + Send,
     ) -> Result<(), ShardError> {
-        let ahead = AHEAD * pool.current_num_threads();
+        let all = pool.current_num_threads();
+        let ahead = AHEAD * all;
+        // Where not all may encode, none is given a task while so many are at work.
+        let at_once = self.options.threads.filter(|threads| *threads < all).map_or(ahead, |threads| threads.max(1));
         // This thread gives out the tasks and takes what comes back; the threads of the pool wait for nothing.
         pool.in_place_scope(|scope| {
             let (done, results) = mpsc::channel();
             let mut early = BTreeMap::new();
-            let (mut started, mut appended) = (0usize, 0usize);
+            let (mut started, mut finished, mut appended) = (0usize, 0usize, 0usize);
             loop {
                 while started - appended < ahead
+                    && started - finished < at_once
                     && let Some(task) = tasks.next()
                 {
                     let (done, number) = (done.clone(), started);
@@ -806,6 +813,7 @@ impl ShardWriter {
                 }
                 let Ok((number, result)) = results.recv() else { return Ok(()) };
                 early.insert(number, result);
+                finished += 1;
                 while let Some(result) = early.remove(&appended) {
                     self.append(result)?;
                     appended += 1;

@@ -3,6 +3,8 @@
 mod common;
 
 use common::{checkpoint, fails, json, ok, sea, walk};
+use piton::comm::Solo;
+use piton::{Checkpointer, Settled, State};
 use std::fs;
 
 #[test]
@@ -82,6 +84,47 @@ fn show_tells_what_is_in_a_checkpoint() {
     assert_eq!(json(folder, &["show", "1/2", "--quick"])["regions"][0]["statistics"], serde_json::json!([]));
     let (_, complaint) = fails(folder, &["show", "9"], 1);
     assert!(complaint.contains("no checkpoint 9") && complaint.contains("1/3"), "{complaint}");
+}
+
+/// Large enough that a shard tells how fast the storage is.
+#[derive(State)]
+struct Noise {
+    noise: Vec<u64>,
+}
+
+#[test]
+fn show_tells_how_a_checkpoint_was_encoded_and_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mix = |place: u64| {
+        (place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    };
+    let mut state = Noise { noise: (0..1 << 20).map(|place| mix(place) ^ mix(place) >> 29).collect() };
+    let builder = Checkpointer::builder("noise").dir(folder).set("every", "off").set("log", "quiet").set("chain", 1);
+    let mut checkpointer = builder.open(Solo::default()).unwrap();
+    checkpointer.resume(&mut state).unwrap();
+    for step in 1..=2 {
+        let id = checkpointer.checkpoint_now(step, None, &mut state).unwrap();
+        assert_eq!(checkpointer.wait(), Settled::Committed(id));
+    }
+    drop(checkpointer);
+    assert_eq!(
+        json(folder, &["show", "1", "--quick"])["encoding"],
+        serde_json::Value::Null,
+        "nothing was measured yet"
+    );
+    let shown = json(folder, &["show", "2"]);
+    let encoding = &shown["encoding"];
+    assert!(encoding["storage_bytes_per_second"].as_f64().unwrap() > 0.0, "{encoding}");
+    assert!(
+        encoding["threads"].as_u64() >= Some(1) && encoding["expected_bytes"].as_u64() >= Some(8 << 20),
+        "{encoding}"
+    );
+    let effort = shown["regions"][0]["effort"].as_str().unwrap();
+    assert!(["raw", "fastest", "auto", "thorough", "smallest"].contains(&effort), "{effort}");
+    let text = ok(folder, &["show", "2", "--quick"]);
+    assert!(text.contains("storage took ") && text.contains(effort), "{text}");
+    println!("{text}");
 }
 
 #[test]

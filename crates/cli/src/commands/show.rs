@@ -52,7 +52,21 @@ struct Shown {
     regions: Vec<Region>,
     shards: Vec<Shard>,
     timings: Timings,
+    /// How the shards were encoded and why, as rank 0 chose from its measurements; none where nothing was measured yet, or
+    /// the user chose.
+    encoding: Option<Encoding>,
     problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Encoding {
+    storage_bytes_per_second: f64,
+    /// Seconds that steps lose for each second of encoding and writing.
+    busy: f64,
+    interval_seconds: f64,
+    threads: Option<u32>,
+    expected_bytes: Option<u64>,
+    expected_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,6 +80,8 @@ struct Region {
     shapes: Vec<Vec<u64>>,
     raw_bytes: u64,
     stored_bytes: u64,
+    /// How much work rank 0 spent on making it small: raw, fastest, auto, thorough or smallest.
+    effort: Option<String>,
     /// How many chunks are stored in which way.
     codecs: BTreeMap<&'static str, u64>,
     statistics: Vec<Statistics>,
@@ -149,6 +165,7 @@ impl Show {
         if !times.is_empty() {
             facts.push(("timing", times.join(", ")));
         }
+        facts.extend(shown.encoding.as_ref().map(|encoding| ("encoding", encoding.why())));
         for (what, text) in facts {
             output.text(&output.paint(&format!("{what:<12}"), Style::Dim))?;
             output.line(text)?;
@@ -175,6 +192,8 @@ impl Show {
                 vec!["region", "type", "shape", "min", "mean", "max", "histogram", "raw", "stored", "ratio", "chunks"]
             }
         };
+        let chosen = shown.regions.iter().any(|region| region.effort.is_some());
+        let headings: Vec<&str> = headings.into_iter().chain(chosen.then_some("effort")).collect();
         let mut table = Table::new(&headings);
         for region in &shown.regions {
             let codecs: Vec<String> = region.codecs.iter().map(|(codec, chunks)| format!("{chunks} {codec}")).collect();
@@ -199,6 +218,9 @@ impl Show {
                 cells.extend(figures(own));
             }
             cells.extend(sizes);
+            if chosen {
+                cells.push(Cell::new(region.effort.as_deref().unwrap_or_default()));
+            }
             table.row(cells);
             for statistics in region.statistics.iter().filter(|statistics| !statistics.component.is_empty()) {
                 let mut cells = vec![
@@ -286,6 +308,7 @@ fn look(reader: &Reader, checkpoint: &Checkpoint, statistics: bool) -> anyhow::R
         shapes: Vec::new(),
         raw_bytes: field.bytes,
         stored_bytes: 0,
+        effort: None,
         codecs: BTreeMap::new(),
         statistics: Vec::new(),
     };
@@ -337,7 +360,7 @@ fn look(reader: &Reader, checkpoint: &Checkpoint, statistics: bool) -> anyhow::R
         bar.inc(region.raw_bytes);
     }
     bar.finish_and_clear();
-    let timings = timings(reader, name, &mut shards);
+    let (timings, encoding) = from_journal(reader, name, &mut shards, &mut regions);
     let shown = Shown {
         job: manifest.job.clone(),
         epoch: name.epoch.0,
@@ -358,26 +381,79 @@ fn look(reader: &Reader, checkpoint: &Checkpoint, statistics: bool) -> anyhow::R
         regions,
         shards,
         timings,
+        encoding,
         problems,
     };
     Ok((shown, outcome))
 }
 
+impl Encoding {
+    /// Why the efforts are what they are.
+    fn why(&self) -> String {
+        let storage = human::size(self.storage_bytes_per_second as u64);
+        let threads = self.threads.map_or_else(String::new, |threads| {
+            format!("{} of a rank; ", human::count(usize::try_from(threads).unwrap_or(usize::MAX), "thread"))
+        });
+        let expected = self.expected_seconds.zip(self.expected_bytes).map_or_else(String::new, |(seconds, bytes)| {
+            format!("; {} of work for {} expected", human::short(seconds), human::size(bytes))
+        });
+        format!(
+            "{threads}storage took {storage} a second, steps lost {:.0} % of the time of encoding and writing, a checkpoint \
+             every {}{expected} (rank 0)",
+            self.busy * 100.0,
+            human::short(self.interval_seconds)
+        )
+    }
+}
+
 /// What the journal says about the checkpoint; the ranks' own times go to their shards.
-fn timings(reader: &Reader, name: CheckpointName, shards: &mut [Shard]) -> Timings {
-    let mut timings = Timings::default();
+fn from_journal(
+    reader: &Reader,
+    name: CheckpointName,
+    shards: &mut [Shard],
+    regions: &mut [Region],
+) -> (Timings, Option<Encoding>) {
+    let (mut timings, mut encoding) = (Timings::default(), None);
     let folder = reader.job().epoch_folder(name.epoch);
     let seconds = |ns: u64| ns as f64 * 1e-9;
     let is_it = |id: CheckpointId| id == name.id;
     // A journal is a help only: a checkpoint without one is as good.
     let records = journal::read(&**reader.job().medium(), &folder).map(|journal| journal.records).unwrap_or_default();
     for record in records {
+        let first = record.rank == Some(0);
         let shard = record.rank.and_then(|rank| shards.get_mut(rank as usize));
         match (record.event, shard) {
             (Event::Frozen { id, blocked_ns, .. }, Some(shard)) if is_it(id) => {
                 shard.blocked_seconds = Some(seconds(blocked_ns));
             }
             (Event::ShardDurable { id, seconds, .. }, Some(shard)) if is_it(id) => shard.shard_seconds = Some(seconds),
+            (
+                Event::Encoding {
+                    id,
+                    efforts,
+                    storage_bytes_per_second,
+                    busy,
+                    interval_seconds,
+                    threads,
+                    expected_bytes,
+                    expected_seconds,
+                },
+                _,
+            ) if first && is_it(id) => {
+                for region in &mut *regions {
+                    let named =
+                        |fields: &(&String, &String)| fields.1.split(", ").any(|field| field == region.name.as_str());
+                    region.effort = efforts.iter().find(named).map(|(effort, _)| effort.clone());
+                }
+                encoding = Some(Encoding {
+                    storage_bytes_per_second,
+                    busy,
+                    interval_seconds,
+                    threads,
+                    expected_bytes,
+                    expected_seconds,
+                });
+            }
             (Event::Committed { id, commit_ns, .. }, _) if is_it(id) => {
                 timings.commit_seconds = Some(seconds(commit_ns));
             }
@@ -387,5 +463,5 @@ fn timings(reader: &Reader, name: CheckpointName, shards: &mut [Shard]) -> Timin
     let longest = |times: &mut dyn Iterator<Item = Option<f64>>| times.flatten().reduce(f64::max);
     timings.blocked_seconds = longest(&mut shards.iter().map(|shard| shard.blocked_seconds));
     timings.shard_seconds = longest(&mut shards.iter().map(|shard| shard.shard_seconds));
-    timings
+    (timings, encoding)
 }

@@ -51,8 +51,10 @@ pub fn sentence(event: &Event) -> (String, Style) {
         Event::SetAside { epoch, id, reason } => format!("{} set aside: {reason}", name(epoch, id)),
         Event::RolledForward { epoch, id, step } => format!("{} rolled forward, step {step}", name(epoch, id)),
         Event::CheckpointStarted { id, step, reason, .. } => format!("checkpoint {id} begun at step {step} ({reason})"),
-        Event::Frozen { id, blocked_ns, bytes } => {
-            format!("checkpoint {id}: {} frozen, blocked {}", human::size(*bytes), nanoseconds(*blocked_ns))
+        Event::Frozen { id, blocked_ns, bytes, copied_bytes } => {
+            let copied = copied_bytes.filter(|copied| copied < bytes);
+            let copied = copied.map_or_else(String::new, |copied| format!(" by copying {}", human::size(copied)));
+            format!("checkpoint {id}: {} frozen{copied}, blocked {}", human::size(*bytes), nanoseconds(*blocked_ns))
         }
         Event::ShardDurable { id, bytes, raw_bytes, seconds, builds_on, changed_share } => {
             let (size, ratio) = (human::size(*bytes), human::ratio(*raw_bytes, *bytes));
