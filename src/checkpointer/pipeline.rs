@@ -23,7 +23,8 @@ use crate::shard::{
     Base, Compression, EncodeOptions, Grain, Lineage, Piece, ShardError, ShardIdentity, ShardSummary, ShardWriter,
 };
 use crate::state::Outline;
-use crate::store::{JobFolder, Manifest, ManifestNotes, RequestKind, RetentionPolicy, temporary};
+use crate::store::{JobFolder, Manifest, ManifestNotes, RequestKind, RetentionPolicy, ShardFacts, temporary};
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -188,6 +189,7 @@ impl Pipeline {
                 options: options.clone(),
                 last_beat: Instant::now(),
                 last_poll: Instant::now(),
+                facts: BTreeMap::new(),
                 staged: None,
             };
             pipeline.spawn("piton-steward", move || steward.run())?;
@@ -590,6 +592,9 @@ struct Steward {
     options: PipelineOptions,
     last_beat: Instant,
     last_poll: Instant,
+    /// What was read of the shards of the checkpoint in flight, by rank: each is read as soon as it is there, since reading
+    /// thousands of them at the end would take seconds.
+    facts: BTreeMap<usize, ShardFacts>,
     /// The checkpoint whose manifest is written, but has no name yet.
     staged: Option<Manifest>,
 }
@@ -703,8 +708,20 @@ impl Steward {
     }
 
     /// Which shards of a checkpoint are not there, and whether they may still come. `named`: this rank's own was.
-    fn shards_missing(&self, order: &CommitOrder, named: bool) -> Option<Missing> {
-        match self.job.shards_present(order.name) {
+    fn shards_missing(&mut self, order: &CommitOrder, named: bool) -> Option<Missing> {
+        let present = self.job.shards_present(order.name);
+        for &rank in present.iter().flatten().filter(|rank| **rank < order.world as usize && named) {
+            if self.facts.contains_key(&rank) {
+                continue;
+            }
+            match self.job.shard_facts(order.name, rank) {
+                Ok(facts) => drop(self.facts.insert(rank, facts)),
+                // A newer attempt may have retired it.
+                Err(_) if self.is_taken_over(order) => return Some(Missing::ForEver(TAKEN_OVER.into())),
+                Err(error) => return Some(Missing::ForEver(error.to_string())),
+            }
+        }
+        match present {
             Ok(ranks) if ranks.len() == order.world as usize && named => None,
             // Written and gone again: nobody will ever find all of them.
             Ok(ranks) if named && !ranks.contains(&self.options.rank) => {
@@ -719,14 +736,10 @@ impl Steward {
 
     /// Writes the manifest under a name that does not count yet.
     fn stage(&mut self, order: &CommitOrder) -> Result<(), String> {
-        let draft = self.job.draft_manifest(order.name, order.world, &order.notes);
+        let shards = std::mem::take(&mut self.facts).into_values().collect();
+        let draft = self.job.draft_from(order.name, &order.notes, shards);
         let staged = draft.and_then(|manifest| self.job.stage_manifest(&manifest).map(|()| manifest));
-        match staged {
-            Ok(manifest) => self.staged = Some(manifest),
-            // It may have retired the shards.
-            Err(_) if self.is_taken_over(order) => return Err(TAKEN_OVER.into()),
-            Err(error) => return Err(error.to_string()),
-        }
+        self.staged = Some(staged.map_err(|error| error.to_string())?);
         Ok(())
     }
 
@@ -749,6 +762,7 @@ impl Steward {
     fn settle(&mut self, order: &CommitOrder, fate: Fate) {
         let id = order.name.id;
         self.staged = None;
+        self.facts.clear();
         let committed = matches!(fate, Fate::Committed { .. });
         self.recorder.record(match &fate {
             Fate::Committed { stored_bytes, raw_bytes } => Event::Committed {

@@ -10,6 +10,7 @@ use super::{
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::medium::EntryKind;
 use crate::shard::{ShardIdentity, ShardReader};
+use crate::state::FieldOutline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -211,6 +212,42 @@ impl JobFolder {
         self.medium.exists(&path).explain("look for", &path)
     }
 
+    /// What a manifest says of the shard of `rank`, from its header and index.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where it is damaged, [`StoreError::Io`] where it is missing or can't be read.
+    pub fn shard_facts(&self, name: CheckpointName, rank: usize) -> Result<ShardFacts, StoreError> {
+        let path = self.shard_path(name, rank);
+        let shard = ShardReader::open(&*self.medium, &path).map_err(|error| match error.is_damage() {
+            true => StoreError::Damaged { path: path.clone(), what: error.to_string() },
+            false => StoreError::Io { action: "read", path: path.clone(), source: io::Error::other(error.to_string()) },
+        })?;
+        let fields = &shard.outline().fields;
+        let block = |field: &FieldOutline| Some((field.name.clone(), field.block.clone()?));
+        let named = |(field, block)| NamedBlock { field, block };
+        let entry = ShardEntry {
+            rank: u32::try_from(rank).unwrap_or(u32::MAX),
+            file: shard_file(rank),
+            bytes: shard.file_bytes(),
+            raw_bytes: fields.iter().map(|field| field.bytes).sum(),
+            xxh3_128: format!("{:032x}", shard.digest()),
+            blocks: fields.iter().filter_map(block).map(named).collect(),
+        };
+        let summary = |field: &FieldOutline| FieldSummary {
+            name: field.name.clone(),
+            class: field.class,
+            kind: field.kind.clone(),
+            global: field.block.as_ref().map(|block| block.global.clone()),
+            bytes: field.bytes,
+        };
+        Ok(ShardFacts {
+            identity: shard.identity().clone(),
+            entry,
+            fields: fields.iter().map(summary).collect(),
+            parents: shard.parents().iter().map(|parent| parent.id).collect(),
+        })
+    }
+
     /// The manifest that a checkpoint would have, from its shards' headers and indices: `world` of them, which must all be
     /// there and agree.
     ///
@@ -223,12 +260,28 @@ impl JobFolder {
         world: u32,
         about: &ManifestNotes,
     ) -> Result<Manifest, StoreError> {
+        let facts = (0..world as usize).map(|rank| self.shard_facts(name, rank));
+        self.draft_from(name, about, facts.collect::<Result<_, _>>()?)
+    }
+
+    /// As [`Self::draft_manifest`], from what was read of the shards of all ranks, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where they don't agree.
+    pub fn draft_from(
+        &self,
+        name: CheckpointName,
+        about: &ManifestNotes,
+        shards: Vec<ShardFacts>,
+    ) -> Result<Manifest, StoreError> {
+        let world = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+        let (tick, step) = shards.first().map_or((0, 0), |first| (first.identity.tick, first.identity.step));
         let mut manifest = Manifest {
             job: self.name.clone(),
             epoch: name.epoch,
             id: name.id,
-            tick: 0,
-            step: 0,
+            tick,
+            step,
             world,
             created_unix_ms: unix_milliseconds(),
             library: env!("CARGO_PKG_VERSION").to_owned(),
@@ -243,66 +296,40 @@ impl JobFolder {
         };
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         let mut parents: BTreeSet<CheckpointId> = BTreeSet::new();
-        for rank in 0..world as usize {
-            let path = self.shard_path(name, rank);
-            let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
-            let shard = ShardReader::open(&*self.medium, &path).map_err(|error| match error.is_damage() {
-                true => damaged(error.to_string()),
-                false => {
-                    StoreError::Io { action: "read", path: path.clone(), source: io::Error::other(error.to_string()) }
-                }
-            })?;
-            let identity = shard.identity();
-            if rank == 0 {
-                (manifest.tick, manifest.step) = (identity.tick, identity.step);
+        for (rank, shard) in shards.into_iter().enumerate() {
+            let (job, CheckpointName { epoch, id }) = (self.name.clone(), name);
+            let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+            let expected = ShardIdentity { job, epoch, id, tick, step, rank, world };
+            if shard.identity != expected {
+                let what = format!("not the shard expected there: {:?} instead of {expected:?}", shard.identity);
+                return Err(StoreError::Damaged { path: self.shard_path(name, rank as usize), what });
             }
-            let expected = ShardIdentity {
-                job: self.name.clone(),
-                epoch: name.epoch,
-                id: name.id,
-                tick: manifest.tick,
-                step: manifest.step,
-                rank: u32::try_from(rank).unwrap_or(u32::MAX),
-                world,
-            };
-            if *identity != expected {
-                return Err(damaged(format!("not the shard expected there: {identity:?} instead of {expected:?}")));
-            }
-            let mut entry = ShardEntry {
-                rank: expected.rank,
-                file: shard_file(rank),
-                bytes: shard.file_bytes(),
-                raw_bytes: 0,
-                xxh3_128: format!("{:032x}", shard.digest()),
-                blocks: Vec::new(),
-            };
-            parents.extend(shard.parents().iter().map(|parent| parent.id));
-            for field in &shard.outline().fields {
-                entry.raw_bytes += field.bytes;
-                if let Some(block) = &field.block {
-                    entry.blocks.push(NamedBlock { field: field.name.clone(), block: block.clone() });
-                }
+            parents.extend(shard.parents);
+            for field in shard.fields {
                 match places.get(&field.name) {
                     Some(&place) => manifest.fields[place].bytes += field.bytes,
                     None => {
                         places.insert(field.name.clone(), manifest.fields.len());
-                        manifest.fields.push(FieldSummary {
-                            name: field.name.clone(),
-                            class: field.class,
-                            kind: field.kind.clone(),
-                            global: field.block.as_ref().map(|block| block.global.clone()),
-                            bytes: field.bytes,
-                        });
+                        manifest.fields.push(field);
                     }
                 }
             }
-            manifest.raw_bytes += entry.raw_bytes;
-            manifest.stored_bytes += entry.bytes;
-            manifest.shards.push(entry);
+            manifest.raw_bytes += shard.entry.raw_bytes;
+            manifest.stored_bytes += shard.entry.bytes;
+            manifest.shards.push(shard.entry);
         }
         manifest.parents = parents.into_iter().collect();
         Ok(manifest)
     }
+}
+
+/// What a manifest says of one shard.
+#[derive(Debug, Clone)]
+pub struct ShardFacts {
+    identity: ShardIdentity,
+    entry: ShardEntry,
+    fields: Vec<FieldSummary>,
+    parents: Vec<CheckpointId>,
 }
 
 /// What a manifest says that its shards don't know.

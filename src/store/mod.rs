@@ -41,7 +41,7 @@ mod records;
 mod retention;
 pub mod sealed;
 
-pub use catalogue::{Catalogue, CheckpointEntry, CheckpointState, ManifestNotes};
+pub use catalogue::{Catalogue, CheckpointEntry, CheckpointState, ManifestNotes, ShardFacts};
 pub use claim::{Claim, Liveness, ProcessIdentity};
 pub use manifest::{FieldSummary, MANIFEST_VERSION, Manifest, NamedBlock, ShardEntry};
 pub use records::{Finished, Pin, Request, RequestKind, ResumedFrom, SetAside};
