@@ -167,9 +167,7 @@ Ways to bring a shard to the storage, side by side.
     fn write_back(file: &File, number: usize, wait: bool) -> io::Result<()> {
         let flags = match wait {
             false => libc::SYNC_FILE_RANGE_WRITE,
-            true => {
-                libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER
-            }
+            true => libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER,
         };
         let (offset, length) = ((number * PIECE) as i64, PIECE as i64);
         // SAFETY: the descriptor is open, and the call touches no memory of ours.
@@ -229,7 +227,8 @@ Ways to bring a shard to the storage, side by side.
         let line = text.lines().next().unwrap_or_default();
         let ticks: Vec<f64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
         // Neither idle nor waiting for storage; the guests' time is part of the user's.
-        let busy: f64 = ticks.iter().enumerate().filter(|(place, _)| !matches!(place, 3 | 4 | 8 | 9)).map(|(_, t)| t).sum();
+        let busy: f64 =
+            ticks.iter().enumerate().filter(|(place, _)| !matches!(place, 3 | 4 | 8 | 9)).map(|(_, t)| t).sum();
         Ok(busy / 100.0)
     }
 
@@ -251,7 +250,13 @@ Ways to bring a shard to the storage, side by side.
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
-    fn measure(folder: &Path, way: Way, arguments: &Arguments, source: &MmapMut, series: &mut Series) -> io::Result<()> {
+    fn measure(
+        folder: &Path,
+        way: Way,
+        arguments: &Arguments,
+        source: &MmapMut,
+        series: &mut Series,
+    ) -> io::Result<()> {
         let scratch = tempfile::tempdir_in(folder)?;
         nix::unistd::sync();
         let (busy, cached, start) = (busy_seconds()?, cached_mib()?, Instant::now());
@@ -265,9 +270,9 @@ Ways to bring a shard to the storage, side by side.
                 })
             });
             let streams: Vec<_> = streams.collect();
-            streams.into_iter().try_for_each(|stream| {
-                stream.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
-            })
+            streams
+                .into_iter()
+                .try_for_each(|stream| stream.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))))
         })?;
         series.seconds.push(start.elapsed().as_secs_f64());
         series.busy.push(busy_seconds()? - busy);
@@ -337,7 +342,10 @@ Ways to bring a shard to the storage, side by side.
                 arguments.bytes >> 20,
                 arguments.runs
             );
-            println!("{:<32} {:>8} {:>12} {:>18} {:>14}", "way", "GB/s", "÷ O_DIRECT", "busy s for a GiB", "cached MiB");
+            println!(
+                "{:<32} {:>8} {:>12} {:>18} {:>14}",
+                "way", "GB/s", "÷ O_DIRECT", "busy s for a GiB", "cached MiB"
+            );
             let mut series: Vec<Series> = WAYS.iter().map(|_| Series::default()).collect();
             let mut refused = WAYS.map(|_| None);
             for _ in 0..arguments.runs {

@@ -774,7 +774,7 @@ impl Checkpointer {
         }
         self.recorder.record(match halted {
             true => Event::Halted { step },
-            false => Event::Finished { step, id: Some(checkpoint.id) },
+            false => Event::Finished { step, epoch: Some(checkpoint.epoch), id: Some(checkpoint.id) },
         });
         Ok(Summary { checkpoint, step, halted })
     }

@@ -158,6 +158,8 @@ pub enum Event {
     TrackingOff { reason: String },
     /// A checkpoint was removed, since enough newer ones are committed.
     Retired { epoch: Epoch, id: CheckpointId },
+    /// `piton compact` wrote a checkpoint once more, as this one, which is complete in itself.
+    Compacted { from_epoch: Epoch, from: CheckpointId, id: CheckpointId, bytes: u64 },
     /// What an attempt that died left half-done was removed.
     Cleaned { epoch: Epoch, what: String },
     /// The checkpoints of the job were archived for a start afresh.
@@ -171,6 +173,9 @@ pub enum Event {
     /// The job is done, with this as its final checkpoint.
     Finished {
         step: u64,
+        /// Of the attempt that took the checkpoint: an earlier one where nothing was left to compute.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<Epoch>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<CheckpointId>,
     },

@@ -57,7 +57,8 @@ fn every_event() -> Vec<Event> {
         Event::RequestSeen { what: text() },
         Event::AgreementStopped { reason: text() },
         Event::Halted { step: 9 },
-        Event::Finished { step: 9, id: Some(id) },
+        Event::Finished { step: 9, epoch: Some(epoch), id: Some(id) },
+        Event::Compacted { from_epoch: epoch, from: id, id, bytes: 8 },
         Event::Encoding {
             id,
             efforts: [("auto".to_owned(), "depth".to_owned())].into(),

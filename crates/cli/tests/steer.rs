@@ -268,6 +268,7 @@ fn compact_makes_the_newest_complete_and_prune_then_needs_no_chain() {
     let compacted = json(folder, &["compact", "slow"]);
     assert_eq!(compacted["to"], serde_json::json!({"epoch": 2, "id": 6}));
     assert_eq!(compacted["changed"], true);
+    assert!(ok(folder, &["journal", "slow"]).contains("written once more as checkpoint 6"));
     assert!(ok(folder, &["verify"]).contains("sound"));
     let pruned = json(folder, &["prune", "--keep", "1", "--yes"]);
     assert_eq!(pruned["problems"], serde_json::json!([]));

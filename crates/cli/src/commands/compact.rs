@@ -5,9 +5,11 @@ use crate::output::{Output, human, progress};
 use crate::{Common, jobs};
 use anyhow::bail;
 use piton::ids::CheckpointName;
+use piton::journal::{Event, JournalWriter};
 use piton::reader::Selection;
 use piton::store::{Claim, Finished};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Write the newest checkpoint once more, complete in itself
 ///
@@ -75,6 +77,11 @@ impl Compact {
                     return Err(error.into());
                 }
             };
+            // A help only: the checkpoint is there without it.
+            let epoch_folder = folder.epoch_folder(to.epoch);
+            JournalWriter::open_later(Arc::clone(folder.medium()), &epoch_folder, to.epoch, 0).write(
+                Event::Compacted { from_epoch: name.epoch, from: name.id, id: to.id, bytes: written.stored_bytes },
+            );
             if folder.is_end(catalogue.epochs.iter().copied(), name) {
                 folder.note_finished(to.epoch, &Finished { checkpoint: to, step: manifest.step })?;
             }

@@ -95,8 +95,19 @@ pub fn sentence(event: &Event) -> (String, Style) {
         Event::RequestSeen { what } => format!("request: {what}"),
         Event::AgreementStopped { reason } => format!("no more checkpoints in this attempt: {reason}"),
         Event::Halted { step } => format!("halted at step {step}"),
-        Event::Finished { step, id } => {
-            let checkpoint = id.map_or_else(String::new, |id| format!(" with checkpoint {id}"));
+        Event::Compacted { from_epoch, from, id, bytes } => {
+            format!(
+                "{} written once more as checkpoint {id}, complete in itself, {}",
+                name(from_epoch, from),
+                human::size(*bytes)
+            )
+        }
+        Event::Finished { step, epoch, id } => {
+            let checkpoint = match (epoch, id) {
+                (Some(epoch), Some(id)) => format!(" with {}", name(epoch, id)),
+                (None, Some(id)) => format!(" with checkpoint {id}"),
+                (_, None) => String::new(),
+            };
             format!("finished at step {step}{checkpoint}")
         }
         Event::AttemptEnded { how, step } => {
