@@ -13,17 +13,22 @@ use super::shelf::Shelf;
 use super::{Parent, ShardError, ShardIdentity, patch};
 use crate::medium::{Medium, MediumRead};
 use crate::state::Outline;
-use rayon::ThreadPool;
 use rayon::prelude::*;
+use rayon::{BroadcastContext, ThreadPool};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 static SPARE_DECODERS: Shelf<Decoder> = Shelf::new(16);
 /// The pages of a patch.
 static SPARE_PAGES: Shelf<Vec<u8>> = Shelf::new(16);
+
+/// About so many stored bytes are asked for before they are needed: what fast storage brings in some milliseconds.
+const AHEAD_BYTES: u64 = 8 << 20;
 
 /// A chunk that is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -290,14 +295,48 @@ impl ShardReader {
         }
         // As they lie in the file, so that storage sees sequential reads.
         tasks.sort_unstable_by_key(|(layers, _)| *layers);
-        pool.install(|| {
-            tasks.into_par_iter().try_for_each(|(layers, part)| {
-                let mut decoder = SPARE_DECODERS.take();
-                let result = self.read_chunk(layers, part, &mut decoder);
-                SPARE_DECODERS.put(decoder);
-                result.map_err(|(record, fault)| self.chunk_error(record, fault))
-            })
+        let order: Vec<Layers> = tasks.iter().map(|(layers, _)| *layers).collect();
+        self.in_order(pool, &order, tasks, |(layers, part)| {
+            let mut decoder = SPARE_DECODERS.take();
+            let result = self.read_chunk(layers, part, &mut decoder);
+            SPARE_DECODERS.put(decoder);
+            result.map_err(|(record, fault)| self.chunk_error(record, fault))
         })
+    }
+
+    /// Does `work` on `tasks`, whose chunks are those of `order`, in that order, with all threads of `pool`. What the next ones
+    /// need is asked for ahead, or decoding would wait for the storage and the storage for decoding, in turn.
+    fn in_order<T: Send>(
+        &self,
+        pool: &ThreadPool,
+        order: &[Layers],
+        tasks: Vec<T>,
+        work: impl Fn(T) -> Result<(), ShardError> + Sync,
+    ) -> Result<(), ShardError> {
+        let stored =
+            |layers: &Layers| self.layers(*layers).iter().map(|record| u64::from(record.stored_len)).sum::<u64>();
+        let all: u64 = order.iter().map(stored).sum();
+        let ahead = (AHEAD_BYTES * order.len() as u64).checked_div(all).unwrap_or(0).clamp(2, 1 << 12) as usize;
+        let will_read = |layers: &Layers| {
+            for record in self.layers(*layers) {
+                self.file_of(record).will_read(record.place, record.stored_len.into());
+            }
+        };
+        order.iter().take(ahead).for_each(will_read);
+        let queue = Mutex::new(tasks.into_iter().enumerate());
+        let failed = AtomicBool::new(false);
+        let run = |_: BroadcastContext<'_>| {
+            // Not held while a task is done. Taking the next one cannot panic and leave it half taken.
+            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            while let Some((number, task)) = next()
+                && !failed.load(Ordering::Relaxed)
+            {
+                order.get(number + ahead).into_iter().for_each(will_read);
+                work(task).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            }
+            Ok(())
+        };
+        pool.broadcast(run).into_iter().collect()
     }
 
     /// Reads the bytes of one field from `offset` on, as many as `target` takes, in parallel on `pool`. Chunks of which only
@@ -420,7 +459,7 @@ impl ShardReader {
     ) -> Result<(), (&ChunkRecord, ChunkFault)> {
         // Of a chunk in layers it is only the last checksum that is of the content asked for.
         let (mut expected, mut found) = (None, None);
-        for record in &self.records[layers.first as usize..][..layers.count as usize] {
+        for record in self.layers(layers) {
             let read = match record.patched {
                 0 => self.read_whole(record, raw, decoder, stored),
                 _ => self.read_patch(record, raw, decoder, stored).map(|()| None),
@@ -433,6 +472,11 @@ impl ShardReader {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The records that a chunk is read from.
+    fn layers(&self, layers: Layers) -> &[ChunkRecord] {
+        &self.records[layers.first as usize..][..layers.count as usize]
     }
 
     /// The file that holds the stored bytes of `record`.
