@@ -29,7 +29,7 @@ mod value;
 
 pub use error::ConfigError;
 pub use source::reads_argument;
-pub use value::{Compression, Log, Processors, ResumeRequest, Tracking};
+pub use value::{Compression, Log, Processors, ResumeRequest, StagingMax, Tracking};
 
 use source::Assignment;
 use value::{Form, FormValue};
@@ -232,9 +232,10 @@ settings! {
     chunk: u64 = "512KiB", "PITON_CHUNK",
         Form::Size { least: 64 << 10, most: 16 << 20, zero: None, power_of_two: true },
         "size of the pieces that are compressed and checked alone";
-    staging_max: u64 = "auto", "PITON_STAGING_MAX",
-        Form::Size { least: 1 << 20, most: 1 << 50, zero: Some("auto"), power_of_two: false },
-        "memory per rank for the copy of the state; `auto`: as large as the state. A larger state is written in parts";
+    staging_max: StagingMax = "auto", "PITON_STAGING_MAX", Form::Staging { least: 1 << 20, most: 1 << 50 },
+        "memory for the copy of the state: a size is that of each rank, a percentage is of the memory that the job may use on the node, \
+         shared by its ranks there; `auto`: as large as the state, but no more than the node and its control groups have free. \
+         What does not fit is written while the application waits";
     bandwidth_max: u64 = "off", "PITON_BANDWIDTH_MAX",
         Form::Size { least: 64 << 10, most: 1 << 50, zero: Some("off"), power_of_two: false },
         "bytes per second that each rank writes at most";

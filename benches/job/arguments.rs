@@ -22,7 +22,8 @@ What a checkpoint costs a job, and the way back.
   --size NXxNY          cells of the sea that is computed, and grown to --mib [1024x776]
   --limit-mbps N        storage of all ranks together that takes N MB/s at most: the setting bandwidth_max of each is
                         its share of that, and the controls write no faster [no limit]
-  --staging-max SIZE    the setting staging_max: memory of a rank for the copy of its state, such as 16MiB [all of it]
+  --staging-max SIZE    the setting staging_max: memory for the copy of the state, such as 16MiB for each rank,
+                        or 25% of the node's for all of them [auto]
   --busy                leave no core free: threads that only keep busy run on those that ranks do not compute on
   --json                one JSON line instead of a table
   --piton.KEY=VALUE     any setting of Piton";

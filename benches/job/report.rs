@@ -84,7 +84,7 @@ impl About<'_> {
             println!("storage that takes {limit} MB/s");
         }
         if let Some(size) = &arguments.staging_max {
-            println!("at most {size} of memory for a rank's copy");
+            println!("at most {size} of memory for the copy (a size is that of each rank)");
         }
         if arguments.busy {
             println!("no core left free");

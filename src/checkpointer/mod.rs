@@ -17,7 +17,7 @@
 
 use crate::comm::{CommError, IntoCommunicator};
 use crate::config::{Layer, Settings, Tracking};
-use crate::freeze::{Mark, Plan, Session, Staging};
+use crate::freeze::{Budget, Mark, PAGES, Plan, Session, Staging, untouched};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::{End, Event};
 use crate::medium::Medium;
@@ -227,6 +227,7 @@ pub struct Checkpointer {
     recorder: Arc<Recorder>,
     encode: EncodeOptions,
     staging: Staging,
+    budget: Budget,
     next_id: CheckpointId,
     /// The step of the last tick.
     step: u64,
@@ -514,7 +515,7 @@ impl Checkpointer {
         let bytes: Vec<&[u8]> = sources.iter().map(|source| &*source.bytes).collect();
         let grains: Vec<Grain> =
             sources.iter().map(|source| Grain { stride: source.stride, lane: source.lane }).collect();
-        let plan = self.plan(&bytes);
+        let plan = self.plan_and_reserve(&bytes);
         let identity = ShardIdentity {
             job: self.job.name().to_owned(),
             epoch: self.epoch,
@@ -559,13 +560,33 @@ impl Checkpointer {
         Ok((Task { identity, outline, grains, frozen, lineage, changed, begun, appended }, total))
     }
 
-    fn plan(&self, fields: &[&[u8]]) -> Plan {
+    /// What of the fields is copied, and what is written while the application waits; and the most that an arena may hold.
+    fn plan(&mut self, fields: &[&[u8]]) -> (Plan, u64) {
         let sizes: Vec<u64> = fields.iter().map(|field| field.len() as u64).collect();
-        let limit = match self.settings.staging_max {
-            0 => u64::MAX,
-            limit => limit,
-        };
-        Plan::new(&sizes, self.settings.chunk, limit)
+        let wanted = Plan::new(&sizes, self.settings.chunk, u64::MAX).arena_bytes();
+        let held = self.staging.held();
+        let limit = self.budget.limit(wanted, held, || untouched(fields, Path::new(PAGES)));
+        (Plan::new(&sizes, self.settings.chunk, limit), limit)
+    }
+
+    /// As [`Self::plan`], with the memory for it in hand: where the system does not give so much, less is copied.
+    fn plan_and_reserve(&mut self, fields: &[&[u8]]) -> Plan {
+        let (mut plan, mut limit) = self.plan(fields);
+        if let Err(error) = self.staging.reserve(plan.arena_bytes(), limit) {
+            let most = self.staging.half_of_what_is_given(plan.arena_bytes());
+            self.budget.refused(most, &error);
+            (plan, limit) = self.plan(fields);
+            // Where even that is gone by now, the freeze says so.
+            let _ = self.staging.reserve(plan.arena_bytes(), limit);
+        }
+        self.tell_plan(&plan, total(fields));
+        plan
+    }
+
+    fn tell_plan(&mut self, plan: &Plan, state_bytes: u64) {
+        if let Some(event) = self.budget.news(plan, state_bytes) {
+            self.recorder.record(event);
+        }
     }
 
     /// Maps and touches the memory that the first freeze will need, in the background.
@@ -574,7 +595,8 @@ impl Checkpointer {
         fields.rehearse().map_err(|error| error.to_string())?;
         let sources = fields.sources();
         let bytes: Vec<&[u8]> = sources.iter().map(|source| &*source.bytes).collect();
-        let (arena_bytes, state_bytes) = (self.plan(&bytes).arena_bytes(), total(&bytes));
+        let (plan, _) = self.plan(&bytes);
+        let (arena_bytes, state_bytes) = (plan.arena_bytes(), total(&bytes));
         let any_pages = sources.iter().any(|source| source.tracked.is_some());
         drop(sources);
         let mut tracking = self.start_tracking();
@@ -590,6 +612,7 @@ impl Checkpointer {
             mpi: None,
             tracking: Some(tracking),
         });
+        self.tell_plan(&plan, state_bytes);
         Ok(())
     }
 

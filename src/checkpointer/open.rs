@@ -13,7 +13,7 @@ use super::slowdown::Slowdown;
 use super::{Builder, Checkpointer, Due, OpenError, Refusal, Settled, decode, encode};
 use crate::comm::Communicator;
 use crate::config::{Compression, Layer, Origin, ResumeRequest, Settings};
-use crate::freeze::Staging;
+use crate::freeze::{Budget, Memory, Staging};
 use crate::ids::{CheckpointId, Epoch};
 use crate::journal::{Event, JournalWriter};
 use crate::medium::{Access, Medium, RealMedium};
@@ -61,6 +61,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
     let job =
         store.job(&job).map_err(|error| OpenError::Refused { refusal: Refusal::Store, message: error.to_string() })?;
     let threads = threads(&settings, communicator.ranks_on_node());
+    let budget = Budget::new(settings.staging_max, communicator.ranks_on_node(), Memory::of_this_process());
     let pace = Pace {
         target: settings.round_target,
         ticks_max: settings.round_ticks_max,
@@ -134,6 +135,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         recorder,
         encode,
         staging: Staging::default(),
+        budget,
         next_id,
         step: 0,
         frozen: None,

@@ -11,7 +11,8 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "log" => ["quiet", "verbose"],
         "tracking" => ["on", "off"],
         "chunk" => ["64KiB", "2MiB"],
-        "staging_max" | "bandwidth_max" => ["64MiB", "1GB"],
+        "bandwidth_max" => ["64MiB", "1GB"],
+        "staging_max" => ["64MiB", "12.5%"],
         "fresh" | "take_over" | "group" => ["true", "false"],
         _ => match setting.form {
             Form::Time { .. } => ["90s", "1min"],
@@ -263,7 +264,7 @@ fn folders_are_taken_from_the_current_one() {
 
 #[test]
 fn settings_travel_between_ranks_unchanged() {
-    let arguments = ["--resume=3/12", "--piton.compression=7", "--piton.every=90s", "--piton.log=verbose"];
+    let arguments = ["--resume=3/12", "--piton.compression=7", "--piton.every=90s", "--piton.staging_max=25%"];
     let settings = load("keep = 5", &[], &[("PITON_GROUP", "1")], &arguments).1.unwrap();
     let text = serde_json::to_string(&settings).unwrap();
     assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);

@@ -162,6 +162,63 @@ impl fmt::Display for Tracking {
     }
 }
 
+/// How much memory the copy of the state may take. What is given in numbers is obeyed whatever is free, up to the memory that
+/// the job may use on the node at all, shared by its ranks there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StagingMax {
+    /// As much as the state, and never more than the node has room for.
+    #[default]
+    Auto,
+    /// So many bytes for each rank.
+    Bytes(u64),
+    /// This share of the memory that the job may use on the node, in hundredths of a per cent, for all its ranks there.
+    Share(u16),
+}
+
+impl StagingMax {
+    /// All of the memory, as a share of it.
+    pub(crate) const WHOLE: u128 = 10_000;
+}
+
+impl FormValue for StagingMax {
+    fn parse(form: &Form, text: &str) -> Result<Self, String> {
+        let Form::Staging { least, most } = *form else { return expected(form) };
+        if let Some(percent) = text.trim().strip_suffix('%') {
+            return match scaled(percent.trim_end(), 100).and_then(|share| Some((share, u16::try_from(share).ok()?))) {
+                Some((1..=Self::WHOLE, share)) => Ok(Self::Share(share)),
+                _ => expected(form),
+            };
+        }
+        let bytes = Form::Size { least, most, zero: Some("auto"), power_of_two: false };
+        match u64::parse(&bytes, text) {
+            Ok(0) => Ok(Self::Auto),
+            Ok(bytes) => Ok(Self::Bytes(bytes)),
+            // A unit without its end has a better hint than a list of what is taken.
+            Err(problem) if problem.starts_with("write ") => Err(problem),
+            Err(_) => expected(form),
+        }
+    }
+
+    fn show(&self, _: &Form) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for StagingMax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Auto => f.write_str("auto"),
+            Self::Bytes(bytes) => f.write_str(&show_size(bytes)),
+            Self::Share(share) => match (share / 100, share % 100) {
+                (whole, 0) => write!(f, "{whole}%"),
+                (whole, part) if part % 10 == 0 => write!(f, "{whole}.{}%", part / 10),
+                (whole, part) => write!(f, "{whole}.{part:02}%"),
+            },
+        }
+    }
+}
+
 /// What a setting takes. `zero` is the word that stands for 0, which is taken besides the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -174,6 +231,7 @@ pub(super) enum Form {
     Tracking,
     Count { least: u64, most: u64, zero: Option<&'static str> },
     Size { least: u64, most: u64, zero: Option<&'static str>, power_of_two: bool },
+    Staging { least: u64, most: u64 },
     Time { least: Duration, most: Duration, zero: Option<&'static str> },
 }
 
@@ -207,6 +265,12 @@ impl fmt::Display for Form {
                 write!(f, "{what} from {} to {}", show_size(least), show_size(most))?;
                 or_zero(f, zero)
             }
+            Self::Staging { least, most } => write!(
+                f,
+                "a size from {} to {}, a percentage up to 100%, or `auto` (0)",
+                show_size(least),
+                show_size(most)
+            ),
             Self::Time { least, most, zero } => {
                 if least.is_zero() {
                     write!(f, "a time up to {}", show_time(most))?;
@@ -558,7 +622,40 @@ mod tests {
         assert_eq!(Compression::parse(&Form::Compression, "19"), Ok(Compression::Level(19)));
     }
 
+    #[test]
+    fn staging_is_a_size_or_a_share() {
+        let form = Form::Staging { least: 1 << 20, most: 1 << 50 };
+        for (text, value, shown) in [
+            ("auto", StagingMax::Auto, "auto"),
+            ("0", StagingMax::Auto, "auto"),
+            ("512MiB", StagingMax::Bytes(512 << 20), "512MiB"),
+            ("1048576", StagingMax::Bytes(1 << 20), "1MiB"),
+            ("25%", StagingMax::Share(2500), "25%"),
+            ("12.5 %", StagingMax::Share(1250), "12.5%"),
+            ("0.01%", StagingMax::Share(1), "0.01%"),
+            ("3.05%", StagingMax::Share(305), "3.05%"),
+            ("33.3333%", StagingMax::Share(3333), "33.33%"),
+            ("100%", StagingMax::Share(10_000), "100%"),
+        ] {
+            assert_eq!(StagingMax::parse(&form, text), Ok(value), "{text}");
+            assert_eq!(value.show(&form), shown);
+        }
+        for text in ["", "%", "0%", "0.001%", "101%", "100.01%", "-5%", "1e1%", "25%%", "% 25", "1kB", "25 per cent"] {
+            assert!(StagingMax::parse(&form, text).unwrap_err().contains("a percentage up to 100%"), "{text}");
+        }
+        for text in ["999999999999999999999%", "6553700%", "2000TiB", "off"] {
+            assert!(StagingMax::parse(&form, text).is_err(), "{text}");
+        }
+        assert!(StagingMax::parse(&form, "64M").unwrap_err().contains("write MiB"));
+    }
+
     proptest! {
+        #[test]
+        fn shares_that_are_shown_read_as_the_same(share in 1..=10_000_u16) {
+            let (form, value) = (Form::Staging { least: 1, most: 2 }, StagingMax::Share(share));
+            prop_assert_eq!(StagingMax::parse(&form, &value.show(&form)), Ok(value));
+        }
+
         #[test]
         fn what_is_shown_reads_as_the_same(bytes: u64, nanoseconds: u64) {
             prop_assert_eq!(u64::parse(&ANY_SIZE, &bytes.show(&ANY_SIZE)), Ok(bytes));

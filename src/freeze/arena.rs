@@ -126,23 +126,46 @@ impl Staging {
         self.growing = std::thread::Builder::new().name("piton-prefault".into()).spawn(grow).ok();
     }
 
+    /// How large the arena in hand is. Waits for the background thread where that is at work, so that all of it is in use.
+    pub(crate) fn held(&mut self) -> u64 {
+        if let Some(growing) = self.growing.take() {
+            // Where it failed, or panicked, there is no arena: whoever needs one maps it, and hears why that can't be.
+            self.ready = growing.join().ok().and_then(Result::ok);
+        }
+        self.ready.as_ref().map_or(0, |arena| arena.bytes().len() as u64)
+    }
+
+    /// Sees to it that an arena of at least `bytes` is in hand, and none larger than `limit`.
+    ///
+    /// # Errors
+    /// Where the memory can't be had.
+    pub(crate) fn reserve(&mut self, bytes: u64, limit: u64) -> io::Result<()> {
+        let held = self.held();
+        if self.ready.is_none() || held < bytes || held > limit {
+            // Before the new one is mapped: never two at a time.
+            self.ready = None;
+            self.ready = Some(Arena::map(bytes)?);
+        }
+        Ok(())
+    }
+
+    /// How large an arena may be where the system does not give one of `bytes`: half of what it gives, since encoding needs some
+    /// memory as well. None is in hand afterwards.
+    pub(crate) fn half_of_what_is_given(&mut self, mut bytes: u64) -> u64 {
+        self.ready = None;
+        while bytes > 0 && Arena::map(bytes).is_err() {
+            bytes /= 2;
+        }
+        bytes / 2
+    }
+
     /// The arena, at least `bytes` large. Waits for the background thread where that is at work.
     ///
     /// # Errors
     /// Where the memory can't be had.
     pub(crate) fn take(&mut self, bytes: u64) -> io::Result<Arena> {
-        if let Some(growing) = self.growing.take() {
-            let grown =
-                growing.join().map_err(|_| io::Error::other("the thread that maps the staging arena panicked"))?;
-            self.ready = Some(grown?);
-        }
-        match self.ready.take() {
-            Some(arena) if arena.bytes().len() as u64 >= bytes => Ok(arena),
-            smaller => {
-                drop(smaller);
-                Arena::map(bytes)
-            }
-        }
+        self.reserve(bytes, u64::MAX)?;
+        self.ready.take().map_or_else(|| Arena::map(bytes), Ok)
     }
 
     /// From now on, pages of the fields that allow it are tracked, or not.
@@ -223,6 +246,17 @@ mod tests {
         staging.put(arena);
         let arena = staging.take(3 << 20).unwrap();
         assert!(arena.bytes().len() >= 3 << 20);
+        staging.put(arena);
+        staging.reserve(1 << 20, 3 << 20).unwrap();
+        assert_eq!(staging.held(), 3 << 20, "kept");
+        staging.reserve(1 << 20, 2 << 20).unwrap();
+        assert_eq!(staging.held(), 1 << 20, "given back");
+        assert!(staging.reserve(u64::MAX, u64::MAX).is_err());
+        staging.prepare(u64::MAX);
+        assert_eq!(staging.held(), 0);
+        let given = staging.half_of_what_is_given(u64::MAX);
+        assert!(given > 3 << 20 && given < u64::MAX / 4);
+        drop(staging.take(given).unwrap());
         assert!(staging.take(0).unwrap().bytes().is_empty());
     }
 }

@@ -3,8 +3,9 @@
 //! Comes in: the bytes of every field, borrowed from the application. Goes out: a [`Frozen`] copy that belongs to us, from
 //! which background threads encode.
 //! What must hold: when [`Frozen::copy`] returns, every byte given is in the copy, and the application may change its own; memory
-//! for the copy is mapped once, pre-faulted before it is needed, and kept; it never exceeds the limit that was set, the
-//! rest of a larger state being left to the caller to write while the application waits ([`Plan::streamed`]).
+//! for the copy is mapped once, pre-faulted before it is needed, and kept; it never exceeds the limit that was set or that
+//! the machine sets ([`Budget`]), the rest of a larger state being left to the caller to write while the application waits
+//! ([`Plan::streamed`]).
 //!
 //! What the last copy left in the arena need not be copied again, where the kernel says that it was not written since:
 //!
@@ -20,7 +21,9 @@
 //! that what the arena holds is never taken for another map, another time, or a copy that was not completed.
 
 mod arena;
+mod budget;
 mod devices;
+mod memory;
 mod paged;
 mod pages;
 mod policy;
@@ -29,6 +32,8 @@ mod stream;
 mod tracking;
 
 pub(crate) use arena::{Arena, Staging};
+pub(crate) use budget::Budget;
+pub(crate) use memory::{Memory, PAGES, untouched};
 pub use paged::PagedVec;
 pub(crate) use pages::PageMap;
 pub(crate) use session::Session;
@@ -96,6 +101,11 @@ impl Plan {
     /// How large an arena it needs.
     pub(crate) fn arena_bytes(&self) -> u64 {
         self.arena_bytes
+    }
+
+    /// How many bytes of the state do not go there.
+    pub(crate) fn streamed_bytes(&self) -> u64 {
+        self.extents.iter().map(|extent| extent.streamed).sum()
     }
 
     /// How many bytes of field `field`, from its start, the caller has to write itself before it lets the application go.

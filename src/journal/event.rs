@@ -65,6 +65,20 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tracking: Option<String>,
     },
+    /// How much memory this rank's copy of the state takes from now on; as it was planned first, and whenever that changes
+    /// noticeably.
+    StagingPlan {
+        state_bytes: u64,
+        /// What is copied, so that the application can go on.
+        arena_bytes: u64,
+        /// What is written while the application waits, since it does not fit.
+        streamed_bytes: u64,
+        /// Most that the copy may take; none is known where this is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_bytes: Option<u64>,
+        /// Where the limit comes from.
+        why: String,
+    },
     /// The rank is alive and at this step.
     Beat { step: u64 },
     /// The state was restored, and the application goes on after `step`.

@@ -29,6 +29,7 @@ fn every_event() -> Vec<Event> {
         Event::TookOver { epoch },
         Event::Configuration { settings: BTreeMap::from([("keep".to_owned(), "3 (default)".to_owned())]) },
         Event::Plan { threads: 2, state_bytes: 1, arena_bytes: 2, chunk_bytes: 3, mpi: None, tracking: Some(text()) },
+        Event::StagingPlan { state_bytes: 9, arena_bytes: 7, streamed_bytes: 2, limit_bytes: Some(8), why: text() },
         Event::TrackingOff { reason: text() },
         Event::Beat { step: u64::MAX },
         Event::Resumed { epoch, id, step: 9, seconds: 0.25, bytes: 7, rolled_forward: true },

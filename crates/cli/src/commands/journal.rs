@@ -92,6 +92,7 @@ impl Journal {
             Event::AttemptStarted { .. }
             | Event::Configuration { .. }
             | Event::Plan { .. }
+            | Event::StagingPlan { streamed_bytes: 0, .. }
             | Event::Resumed { .. }
             | Event::FreshStart { .. }
             | Event::AlreadyFinished { .. }

@@ -36,6 +36,15 @@ pub fn sentence(event: &Event) -> (String, Style) {
                 human::count(*threads as usize, "thread")
             )
         }
+        Event::StagingPlan { state_bytes, arena_bytes, streamed_bytes, limit_bytes, why } => {
+            let [state, arena, streamed] = [*state_bytes, *arena_bytes, *streamed_bytes].map(human::size);
+            let limit = limit_bytes.map_or_else(String::new, |limit| format!(" of at most {}", human::size(limit)));
+            let streamed = match streamed_bytes {
+                0 => String::new(),
+                _ => format!(", {streamed} written while the application waits"),
+            };
+            format!("staging: {arena}{limit} for a state of {state}{streamed}; {why}")
+        }
         Event::TrackingOff { reason } => format!("everything is copied from now on: {reason}"),
         Event::Beat { step } => format!("at step {step}"),
         Event::Resumed { epoch, id, step, seconds, bytes, rolled_forward } => {
@@ -132,7 +141,8 @@ pub fn sentence(event: &Event) -> (String, Style) {
         Event::Dropped { .. } | Event::Skipped { .. } | Event::CandidateRejected { .. } | Event::TookOver { .. } => {
             Style::Warning
         }
-        Event::Beat { .. } | Event::Configuration { .. } | Event::Plan { .. } => Style::Dim,
+        Event::StagingPlan { streamed_bytes: 1.., .. } => Style::Warning,
+        Event::Beat { .. } | Event::Configuration { .. } | Event::Plan { .. } | Event::StagingPlan { .. } => Style::Dim,
         _ => Style::Plain,
     };
     (text, style)
