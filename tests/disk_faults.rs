@@ -14,10 +14,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::{
-    Call, Faults, Faulty, JOB, Walk, builder, checkpoint, copy_folder, fast_folder, journal, leave, long, skip, world,
+    Barrier, Call, Faults, Faulty, JOB, Walk, builder, checkpoint, copy_folder, fast_folder, journal, leave, long,
+    skip, world,
 };
 
 const RANKS: usize = 2;

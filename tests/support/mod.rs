@@ -90,17 +90,55 @@ pub fn checkpoint(folder: &Path, epoch: u64, id: u64) -> PathBuf {
     folder.join(JOB).join(format!("{epoch:06}")).join(format!("{id:06}"))
 }
 
-/// A copy of the folder `from` with all that is in it.
+/// A copy of the folder `from` with all that is in it, but for what is removed meanwhile.
 pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
+    let Some(entries) = unless_gone(std::fs::read_dir(from)) else { return };
+    for entry in entries {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
+        match unless_gone(entry.file_type()) {
+            Some(kind) if kind.is_dir() => copy_folder(&entry.path(), &target),
+            Some(_) => drop(unless_gone(std::fs::copy(entry.path(), target))),
+            None => {}
         }
+    }
+}
+
+fn unless_gone<T>(result: io::Result<T>) -> Option<T> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        result => Some(result.unwrap()),
+    }
+}
+
+/// Where the ranks of a test wait for each other. Unlike that of the standard library it does not wait for ever for one that has
+/// panicked.
+pub struct Barrier {
+    size: usize,
+    /// How many wait, and how often all have met.
+    state: Mutex<(usize, u64)>,
+    moved: Condvar,
+}
+
+impl Barrier {
+    pub fn new(size: usize) -> Self {
+        Self { size, state: Mutex::new((0, 0)), moved: Condvar::new() }
+    }
+
+    pub fn wait(&self) {
+        const BOUND: Duration = Duration::from_secs(120);
+        let mut state = self.state.lock().unwrap();
+        let met = state.1;
+        state.0 += 1;
+        if state.0 == self.size {
+            *state = (0, met + 1);
+            self.moved.notify_all();
+            return;
+        }
+        let (state, waited) = self.moved.wait_timeout_while(state, BOUND, |state| state.1 == met).unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "the other ranks do not come");
     }
 }
 
