@@ -173,11 +173,6 @@ pub trait MediumRead: Send + Sync + fmt::Debug {
     /// `UnexpectedEof` where the file is shorter, and those of the system.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
-    /// Says that so many bytes from `offset` on will be read soon, so that the system can fetch them meanwhile. Only a wish.
-    fn will_read(&self, offset: u64, length: u64) {
-        let _ = (offset, length);
-    }
-
     /// The file's length in bytes.
     ///
     /// # Errors

@@ -214,14 +214,6 @@ impl MediumRead for RealRead {
         self.file.read_exact_at(buffer, offset)
     }
 
-    #[cfg(target_os = "linux")]
-    fn will_read(&self, offset: u64, length: u64) {
-        use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-        if let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) {
-            let _ = posix_fadvise(&self.file, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
-        }
-    }
-
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }

@@ -27,9 +27,6 @@ static SPARE_DECODERS: Shelf<Decoder> = Shelf::new(16);
 /// The pages of a patch.
 static SPARE_PAGES: Shelf<Vec<u8>> = Shelf::new(16);
 
-/// About so many stored bytes are asked for before they are needed: what fast storage brings in some milliseconds.
-const AHEAD_BYTES: u64 = 8 << 20;
-
 /// A chunk that is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenChunk {
@@ -82,6 +79,30 @@ pub struct ShardReader {
 struct Layers {
     first: u32,
     count: u32,
+}
+
+/// Does `work` on `tasks`, in their order, with all threads of `pool`.
+///
+/// The system fetches ahead what is read in order. To ask it for more by `POSIX_FADV_WILLNEED`, 8 MiB ahead in pieces of 512 KiB,
+/// made cold restores slower (133 to 152 ms instead of 109 to 112).
+fn in_order<T: Send>(
+    pool: &ThreadPool,
+    tasks: Vec<T>,
+    work: impl Fn(T) -> Result<(), ShardError> + Sync,
+) -> Result<(), ShardError> {
+    let queue = Mutex::new(tasks.into_iter());
+    let failed = AtomicBool::new(false);
+    let run = |_: BroadcastContext<'_>| {
+        // Not held while a task is done. Taking the next one cannot panic and leave it half taken.
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        while let Some(task) = next()
+            && !failed.load(Ordering::Relaxed)
+        {
+            work(task).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    pool.broadcast(run).into_iter().collect()
 }
 
 impl fmt::Debug for ShardReader {
@@ -295,48 +316,12 @@ impl ShardReader {
         }
         // As they lie in the file, so that storage sees sequential reads.
         tasks.sort_unstable_by_key(|(layers, _)| *layers);
-        let order: Vec<Layers> = tasks.iter().map(|(layers, _)| *layers).collect();
-        self.in_order(pool, &order, tasks, |(layers, part)| {
+        in_order(pool, tasks, |(layers, part)| {
             let mut decoder = SPARE_DECODERS.take();
             let result = self.read_chunk(layers, part, &mut decoder);
             SPARE_DECODERS.put(decoder);
             result.map_err(|(record, fault)| self.chunk_error(record, fault))
         })
-    }
-
-    /// Does `work` on `tasks`, whose chunks are those of `order`, in that order, with all threads of `pool`. What the next ones
-    /// need is asked for ahead, or decoding would wait for the storage and the storage for decoding, in turn.
-    fn in_order<T: Send>(
-        &self,
-        pool: &ThreadPool,
-        order: &[Layers],
-        tasks: Vec<T>,
-        work: impl Fn(T) -> Result<(), ShardError> + Sync,
-    ) -> Result<(), ShardError> {
-        let stored =
-            |layers: &Layers| self.layers(*layers).iter().map(|record| u64::from(record.stored_len)).sum::<u64>();
-        let all: u64 = order.iter().map(stored).sum();
-        let ahead = (AHEAD_BYTES * order.len() as u64).checked_div(all).unwrap_or(0).clamp(2, 1 << 12) as usize;
-        let will_read = |layers: &Layers| {
-            for record in self.layers(*layers) {
-                self.file_of(record).will_read(record.place, record.stored_len.into());
-            }
-        };
-        order.iter().take(ahead).for_each(will_read);
-        let queue = Mutex::new(tasks.into_iter().enumerate());
-        let failed = AtomicBool::new(false);
-        let run = |_: BroadcastContext<'_>| {
-            // Not held while a task is done. Taking the next one cannot panic and leave it half taken.
-            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-            while let Some((number, task)) = next()
-                && !failed.load(Ordering::Relaxed)
-            {
-                order.get(number + ahead).into_iter().for_each(will_read);
-                work(task).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
-            }
-            Ok(())
-        };
-        pool.broadcast(run).into_iter().collect()
     }
 
     /// Reads the bytes of one field from `offset` on, as many as `target` takes, in parallel on `pool`. Chunks of which only
