@@ -425,7 +425,10 @@ impl Writer {
             return;
         }
         let chunk_bytes = self.options.encode.chunk_bytes;
-        let Some(choice) = self.tuner.choose(work, chunk_bytes, &self.encoders, lost_seconds) else { return };
+        let bandwidth = self.options.encode.bandwidth;
+        let Some(choice) = self.tuner.choose(work, chunk_bytes, &self.encoders, lost_seconds, bandwidth) else {
+            return;
+        };
         let names: Vec<&str> = work.outline.fields.iter().map(|field| field.name.as_str()).collect();
         self.recorder.record(Event::Encoding {
             id: work.identity.id,

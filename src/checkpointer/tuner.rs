@@ -8,6 +8,7 @@ use super::pipeline::Work;
 use crate::shard::{Circumstances, Compression, Prices, ShardSummary};
 use rayon::ThreadPool;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::Instant;
 
 /// Checkpoints between two surveys of the state: it changes as a simulation goes on, and slowly.
@@ -69,13 +70,15 @@ fn blend(old: &mut Option<f64>, new: f64) {
 
 impl Tuner {
     /// Chooses for the shard of `work`. `lost_seconds`: what the last shard cost the application's steps, where that is known
-    /// since this was called last.
+    /// since this was called last. `bandwidth`: the bytes a second that the user allows, which do not show in the time of
+    /// writing as long as encoding is no faster.
     pub(super) fn choose(
         &mut self,
         work: &Work<'_>,
         chunk_bytes: usize,
         pool: &ThreadPool,
         lost_seconds: Option<f64>,
+        bandwidth: Option<NonZeroU64>,
     ) -> Option<Choice> {
         let now = Instant::now();
         if let Some(begun) = self.begun.replace(now) {
@@ -89,7 +92,7 @@ impl Tuner {
         self.survey(work, chunk_bytes, pool);
         let circumstances = Circumstances {
             threads: pool.current_num_threads(),
-            storage: self.storage?,
+            storage: self.storage?.min(bandwidth.map_or(f64::INFINITY, |most| most.get() as f64)),
             busy: self.busy.unwrap_or(0.0),
             interval: self.interval?,
             mtbf: MTBF_SECONDS,
