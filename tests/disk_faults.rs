@@ -4,7 +4,7 @@
 mod support;
 
 use nix::libc::{EIO, EMFILE, ENOSPC, ESTALE};
-use piton::comm::Communicator;
+use piton::comm::{Communicator, Solo};
 use piton::journal::Event;
 use piton::medium::{Medium, RealMedium};
 use piton::store::Store;
@@ -737,6 +737,35 @@ fn the_first_rank_whose_whole_file_system_hangs() {
 #[test]
 fn a_manifest_that_hangs() {
     hang(0, |call, path| call == Call::Sync && is_manifest(path));
+}
+
+/// A job that stood still while it committed, was taken over from, and goes on: what it could not commit was committed by the new
+/// attempt, and is not its own any more.
+#[test]
+fn a_checkpoint_that_was_rolled_forward_is_not_removed_by_the_old_attempt() {
+    let folder = fast_folder();
+    let faults = Faults::default();
+    let mut walk = Walk::new(0, SIZE);
+    let mut old = builder(folder.path()).medium(Faulty::medium(&faults)).open(Solo::default()).unwrap();
+    old.resume(&mut walk).unwrap();
+    walk.advance();
+    faults.hang(|call, path| call == Call::Create && is_manifest(path));
+    let first = old.checkpoint_now(1, None, &mut walk).unwrap();
+    faults.wait_until_hanging();
+    let mut again = Walk::new(0, SIZE);
+    let mut new = builder(folder.path()).open(Solo::default()).unwrap();
+    assert_eq!(new.resume(&mut again).unwrap().map(|at| (at.checkpoint.id, at.step)), Some((first, 1)));
+    faults.heal();
+    assert!(matches!(old.wait(), Settled::Dropped { id, .. } if id == first));
+    // The thread that would remove the first has done with it when it says what became of another.
+    let second = old.checkpoint_now(2, None, &mut walk).unwrap();
+    assert!(matches!(old.wait(), Settled::Dropped { id, .. } if id == second));
+    assert!(checkpoint(folder.path(), 1, first.0).join("manifest.json").exists());
+    drop(new);
+    let mut last = Walk::new(0, SIZE);
+    let mut checkpointer = builder(folder.path()).open(Solo::default()).unwrap();
+    assert_eq!(checkpointer.resume(&mut last).unwrap().map(|at| at.step), Some(1));
+    assert!(last == Walk::after(0, SIZE, 1));
 }
 
 #[test]

@@ -788,7 +788,7 @@ impl Steward {
         self.shared.changed.notify_all();
         if committed {
             self.retire(id);
-        } else if let Err(error) = self.job.remove(order.name) {
+        } else if let Err(error) = self.job.discard(order.name, self.options.rank) {
             // It will go with the next retirement.
             self.recorder
                 .record(Event::Problem { what: format!("cannot clean up checkpoint {id}"), detail: error.to_string() });

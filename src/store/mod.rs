@@ -756,6 +756,33 @@ impl JobFolder {
 
     // ---- removal ----
 
+    /// Removes what is left of a checkpoint that this attempt gave up, unless somebody else committed it: a newer attempt that found
+    /// all shards rolls it forward, and goes on from it. `rank` is that of the caller.
+    ///
+    /// First the caller's shard loses its name, then the manifest is looked for once more. Whoever writes a manifest before that
+    /// look is noticed, and the shard gets its name back; whoever comes later finds a shard missing, and takes an older checkpoint.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; it may then be gone in part, and counts as partial.
+    pub fn discard(&self, name: CheckpointName, rank: usize) -> Result<(), StoreError> {
+        if self.has_manifest(name)? {
+            return Ok(());
+        }
+        let shard = self.shard_path(name, rank);
+        match self.give_name(&shard, &temporary(&shard)) {
+            // Without it there is nothing that anybody could commit.
+            Err(error) if error.is_absence() => return self.remove(name),
+            result => result?,
+        }
+        match self.has_manifest(name) {
+            Ok(false) => self.remove(name),
+            noticed => {
+                self.publish(&temporary(&shard), &shard)?;
+                noticed.map(drop)
+            }
+        }
+    }
+
     /// Removes a checkpoint: first, durably, its manifest, so that it is never seen half there; then the rest.
     ///
     /// # Errors
