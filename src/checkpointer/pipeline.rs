@@ -478,13 +478,19 @@ impl Writer {
         begun: Option<ShardWriter>,
         last_stored: Option<u64>,
     ) -> Result<ShardSummary, String> {
-        if begun.is_none() {
-            self.job.begin_checkpoint_folder(name).map_err(|error| error.to_string())?;
-        }
+        let writer = match begun {
+            Some(writer) => writer,
+            None => {
+                self.job.begin_checkpoint_folder(name).map_err(|error| error.to_string())?;
+                self.check_room(name, work.outline, last_stored)?;
+                begin_shard(&self.job, work.identity, work.outline, work.grains, &self.options.encode, work.lineage)
+                    .map_err(|error| error.to_string())?
+            }
+        };
         let confirm = || self.job.confirm_checkpoint_folder(name).map_err(|error| error.to_string());
         thread::scope(|scope| {
             let confirming = thread::Builder::new().name("piton-folder".into()).spawn_scoped(scope, confirm);
-            let summary = self.write_shard(name, work, begun, last_stored)?;
+            let summary = self.write_shard(writer, work)?;
             match confirming {
                 Ok(confirming) => confirming.join().map_err(|_| "a thread of the writer panicked".to_owned())?,
                 // Where the system gives no thread it takes longer.
@@ -494,21 +500,7 @@ impl Writer {
         })
     }
 
-    fn write_shard(
-        &self,
-        name: CheckpointName,
-        work: &Work<'_>,
-        begun: Option<ShardWriter>,
-        last_stored: Option<u64>,
-    ) -> Result<ShardSummary, String> {
-        let mut writer = match begun {
-            Some(writer) => writer,
-            None => {
-                self.check_room(name, work.outline, last_stored)?;
-                begin_shard(&self.job, work.identity, work.outline, work.grains, &self.options.encode, work.lineage)
-                    .map_err(|error| error.to_string())?
-            }
-        };
+    fn write_shard(&self, mut writer: ShardWriter, work: &Work<'_>) -> Result<ShardSummary, String> {
         let plan = work.frozen.plan();
         let pieces: Vec<Piece<'_>> = (0..work.outline.fields.len())
             .map(|field| Piece {

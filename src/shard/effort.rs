@@ -168,17 +168,15 @@ impl Circumstances {
         };
         let alike = (0..CHOICES.len()).map(|place| vec![place; fields.len()]);
         let figures = |choice: Vec<usize>| {
-            let sum = |of: fn(&Price) -> f64| -> f64 {
-                fields.iter().zip(&choice).map(|(field, place)| of(&field.prices[*place]) * field.bytes as f64).sum()
-            };
-            let stored = sum(|price| price.stored);
-            (self.waste(sum(|price| price.seconds), stored), stored, choice)
+            let efforts: Vec<Compression> = choice.into_iter().map(|place| CHOICES[place]).collect();
+            let (seconds, stored) = Self::cost(fields, &efforts);
+            (self.waste(seconds, stored), stored, efforts)
         };
         let all: Vec<_> = alike.chain((0..=RATES).map(at_rate)).map(figures).collect();
         let least = all.iter().map(|(waste, ..)| *waste).fold(f64::INFINITY, f64::min);
         let good = all.into_iter().filter(|(waste, ..)| *waste <= least * ABOUT_AS_GOOD);
         let best = good.min_by(|(_, a, _), (_, b, _)| a.total_cmp(b));
-        best.map(|(_, _, choice)| choice.into_iter().map(|place| CHOICES[place]).collect()).unwrap_or_default()
+        best.map(|(_, _, efforts)| efforts).unwrap_or_default()
     }
 }
 
