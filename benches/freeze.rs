@@ -11,6 +11,8 @@ use std::fs::DirEntry;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+mod threads;
+
 const PAGE: usize = 4096 / size_of::<f64>();
 
 type Failure = Box<dyn Error>;
@@ -43,7 +45,7 @@ impl Job {
         let mut checkpointer = builder.open(Solo::default())?;
         checkpointer.resume(&mut field)?;
         // Memory for the copy is touched in the background meanwhile.
-        wait_until(|| Ok(!has_thread("piton-prefault")?))?;
+        wait_until(|| Ok(!threads::has_thread("piton-prefault")))?;
         Ok(Self { checkpointer, field, step: 0, name: name.to_owned(), store })
     }
 
@@ -69,18 +71,6 @@ impl Job {
         }
         milliseconds(started.elapsed())
     }
-}
-
-/// Whether this process has a thread of that name.
-fn has_thread(name: &str) -> std::io::Result<bool> {
-    for thread in std::fs::read_dir("/proc/self/task")? {
-        // One that ended meanwhile has no name any more.
-        let found = std::fs::read_to_string(thread?.path().join("comm")).unwrap_or_default();
-        if found.trim_end() == name {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn wait_until(mut done: impl FnMut() -> std::io::Result<bool>) -> Result<(), Failure> {

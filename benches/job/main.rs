@@ -38,6 +38,8 @@ mod solver;
 
 #[path = "../medium/mod.rs"]
 mod medium;
+#[path = "../threads/mod.rs"]
+mod threads;
 
 mod arguments;
 mod busy;
@@ -191,7 +193,7 @@ impl Job<'_> {
 
     /// Steps until the arena is there: the thread that maps it would slow what is measured next.
     fn compute_until_mapped(&mut self, session: &mut Checkpointer) -> Outcome<()> {
-        self.compute_until(session, || !report::has_thread("piton-prefault")).map(drop)
+        self.compute_until(session, || !threads::has_thread("piton-prefault")).map(drop)
     }
 
     /// Changes as much of the state as was asked for; the number of pages.

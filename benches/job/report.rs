@@ -235,9 +235,3 @@ pub fn peak() -> Outcome<u64> {
 pub fn forget_peak() -> Outcome<()> {
     Ok(std::fs::write("/proc/self/clear_refs", "5")?)
 }
-
-/// Whether a thread of this process has that name.
-pub fn has_thread(name: &str) -> bool {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return false };
-    tasks.flatten().any(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|own| own.trim() == name))
-}
