@@ -78,6 +78,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
             Compression::Level(level) => shard::Compression::Zstd(i32::from(level)),
         },
         by_field: Vec::new(),
+        in_haste: Vec::new(),
         threads: None,
         bandwidth: NonZeroU64::new(settings.bandwidth_max),
         chunk_bytes: usize::try_from(settings.chunk).unwrap_or(shard::DEFAULT_CHUNK_BYTES),

@@ -433,6 +433,7 @@ impl Writer {
         self.recorder.record(Event::Encoding {
             id: work.identity.id,
             efforts: choice.by_effort(&names),
+            in_haste: choice.by_effort_in_haste(&names),
             storage_bytes_per_second: choice.circumstances.storage,
             busy: choice.circumstances.busy,
             interval_seconds: choice.circumstances.interval,
@@ -441,6 +442,7 @@ impl Writer {
             expected_seconds: Some(choice.seconds),
         });
         self.options.encode.by_field = choice.efforts;
+        self.options.encode.in_haste = choice.in_haste;
         self.options.encode.threads = Some(choice.threads);
     }
 

@@ -26,6 +26,8 @@ const MTBF_SECONDS: f64 = 86_400.0;
 pub(super) struct Choice {
     /// By field; empty where nothing was chosen.
     pub efforts: Vec<Compression>,
+    /// The same while the storage has nothing to write.
+    pub in_haste: Vec<Compression>,
     /// How many threads encode.
     pub threads: usize,
     pub circumstances: Circumstances,
@@ -37,16 +39,26 @@ pub(super) struct Choice {
 impl Choice {
     /// The fields of each effort, for people.
     pub(super) fn by_effort(&self, names: &[&str]) -> BTreeMap<String, String> {
-        let mut list: BTreeMap<String, String> = BTreeMap::new();
-        for (name, effort) in names.iter().zip(&self.efforts) {
-            let fields = list.entry(format!("{effort:?}").to_lowercase()).or_default();
-            if !fields.is_empty() {
-                fields.push_str(", ");
-            }
-            fields.push_str(name);
-        }
-        list
+        by_effort(names.iter().zip(&self.efforts))
     }
+
+    /// The same of the fields that get another effort while the storage waits.
+    pub(super) fn by_effort_in_haste(&self, names: &[&str]) -> BTreeMap<String, String> {
+        let others = names.iter().zip(&self.efforts).zip(&self.in_haste).filter(|((_, effort), haste)| effort != haste);
+        by_effort(others.map(|((name, _), haste)| (name, haste)))
+    }
+}
+
+fn by_effort<'a>(fields: impl Iterator<Item = (&'a &'a str, &'a Compression)>) -> BTreeMap<String, String> {
+    let mut list: BTreeMap<String, String> = BTreeMap::new();
+    for (name, effort) in fields {
+        let fields = list.entry(format!("{effort:?}").to_lowercase()).or_default();
+        if !fields.is_empty() {
+            fields.push_str(", ");
+        }
+        fields.push_str(name);
+    }
+    list
 }
 
 /// One rank's measurements.
@@ -100,7 +112,8 @@ impl Tuner {
         let efforts = circumstances.choose(&self.prices);
         let (seconds, stored) = Circumstances::cost(&self.prices, &efforts);
         let threads = circumstances.threads_for(seconds, stored);
-        Some(Choice { efforts, threads, circumstances, seconds, stored })
+        let in_haste = circumstances.in_haste(&self.prices, &efforts).unwrap_or_default();
+        Some(Choice { efforts, in_haste, threads, circumstances, seconds, stored })
     }
 
     fn survey(&mut self, work: &Work<'_>, chunk_bytes: usize, pool: &ThreadPool) {

@@ -118,6 +118,9 @@ pub enum Event {
         id: CheckpointId,
         /// The fields of each effort: `raw`, `fastest`, `auto`, `thorough` or `smallest`.
         efforts: BTreeMap<String, String>,
+        /// The fields that get another effort while the storage has nothing to write, by that; missing: none.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        in_haste: BTreeMap<String, String>,
         storage_bytes_per_second: f64,
         /// Seconds that steps lose for each second of encoding and writing, 0 to 1.
         busy: f64,

@@ -63,6 +63,7 @@ fn every_event() -> Vec<Event> {
         Event::Encoding {
             id,
             efforts: [("auto".to_owned(), "depth".to_owned())].into(),
+            in_haste: [("fastest".to_owned(), "depth".to_owned())].into(),
             storage_bytes_per_second: 1e9,
             busy: 0.5,
             interval_seconds: 600.0,

@@ -8,7 +8,7 @@
 //! What is made least is the expected waste, as a share of the job's time,
 //!
 //! ```text
-//!     b · (C + min(S / w, c · S)) / P + (L + R) / M        L = max(C / n, S / w) + (1 + b) / 2 · min(C / n, S / w)
+//!     b · (C + min(S / w, c · S)) / P + (L + R) / M        L = max(C / n, S / w) + (1 + b) / 2 · min(C / n, S / w, c · S)
 //! ```
 //!
 //! for processor seconds C of encoding, stored bytes S, n threads and storage that takes w bytes a second: the application
@@ -18,7 +18,11 @@
 //! of encoding and 55 of writing a commit took 95): half of the shorter one counts. Where none is idle, they go on in turn. With no processor free,
 //! 256 MiB a rank that were only hashed and written slowed steps by 270 ms, of which hashing took 64, and 59 ms of encoding
 //! beside 42 of writing took 95: writing disturbs like encoding. On slow storage it mostly waits, and disturbs no more than
-//! as many bytes do on fast storage (c, [`WRITING_SECONDS`]). Among what is about as good, that with the fewest bytes is
+//! as many bytes do on fast storage (c, [`WRITING_SECONDS`]).
+//!
+//! Where the best effort for all chunks would leave the storage waiting, and less work would make it the bottleneck, the best lies in
+//! between: [`Circumstances::in_haste`] says what to do instead while the storage has nothing to write, so that both end
+//! together whatever the figures are worth. Among what is about as good, that with the fewest bytes is
 //! taken: the measurements are no better than that, and room is worth something.
 
 use super::codec::{Compression, Encoder};
@@ -34,6 +38,9 @@ const WRITING_SECONDS: f64 = 0.77e-9;
 
 /// What wastes no more than this times the least is about as good: surveys of the same field differ by as much.
 const ABOUT_AS_GOOD: f64 = 1.2;
+
+/// Surveys are wrong by up to this factor.
+const ERROR: f64 = 1.3;
 
 /// Encoding is to be faster than the storage by so much, or one would wait for the other now and then.
 const HEADROOM: f64 = 1.4;
@@ -124,10 +131,10 @@ impl Circumstances {
     pub fn waste(&self, seconds: f64, stored: f64) -> f64 {
         let writing = stored / self.storage.max(1.0);
         let encoding = seconds / self.threads.max(1) as f64;
-        let latency = encoding.max(writing) + (1.0 + self.busy) / 2.0 * encoding.min(writing);
+        let at_work = writing.min(stored * WRITING_SECONDS);
+        let latency = encoding.max(writing) + (1.0 + self.busy) / 2.0 * encoding.min(at_work);
         let (overdue, interval) = ((latency - self.interval).max(0.0), self.interval.max(1e-3));
-        let disturbed = seconds + writing.min(stored * WRITING_SECONDS);
-        self.busy * disturbed / interval + (latency + writing) / self.mtbf.max(1.0) + overdue / interval
+        self.busy * (seconds + at_work) / interval + (latency + writing) / self.mtbf.max(1.0) + overdue / interval
     }
 
     /// How many threads, up to those there are, encode as fast as the storage takes what comes of it. More would only make
@@ -151,33 +158,62 @@ impl Circumstances {
     }
 
     /// The effort for each field that makes the waste of a checkpoint of all of them least.
-    ///
-    /// Among all combinations those are looked at that are best for some exchange rate between seconds and bytes (most others
-    /// lie inside their convex hull), and each effort for all fields alike.
     #[must_use]
     pub fn choose(&self, fields: &[Prices]) -> Vec<Compression> {
-        /// Exchange rates from bytes at 10 MB/s to bytes at 100 GB/s.
-        const RATES: i32 = 80;
-        let at_rate = |step: i32| -> Vec<usize> {
-            let bytes_a_second = 10f64.powf(7.0 + 4.0 * f64::from(step) / f64::from(RATES));
-            let best_of = |field: &Prices| {
-                let cost = |place: &usize| field.prices[*place].seconds + field.prices[*place].stored / bytes_a_second;
-                (0..CHOICES.len()).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or_default()
-            };
-            fields.iter().map(best_of).collect()
-        };
-        let alike = (0..CHOICES.len()).map(|place| vec![place; fields.len()]);
-        let figures = |choice: Vec<usize>| {
-            let efforts: Vec<Compression> = choice.into_iter().map(|place| CHOICES[place]).collect();
+        let figures = |efforts: Vec<Compression>| {
             let (seconds, stored) = Self::cost(fields, &efforts);
             (self.waste(seconds, stored), stored, efforts)
         };
-        let all: Vec<_> = alike.chain((0..=RATES).map(at_rate)).map(figures).collect();
+        let all: Vec<_> = candidates(fields).map(figures).collect();
         let least = all.iter().map(|(waste, ..)| *waste).fold(f64::INFINITY, f64::min);
         let good = all.into_iter().filter(|(waste, ..)| *waste <= least * ABOUT_AS_GOOD);
         let best = good.min_by(|(_, a, _), (_, b, _)| a.total_cmp(b));
         best.map(|(_, _, efforts)| efforts).unwrap_or_default()
     }
+
+    /// For each field an effort of less work than the `chosen` one, to be taken while the storage has nothing to write; `None` where
+    /// that gains nothing: the storage does not wait, or would wait all the same.
+    #[must_use]
+    pub fn in_haste(&self, fields: &[Prices], chosen: &[Compression]) -> Option<Vec<Compression>> {
+        let times =
+            |(seconds, stored): (f64, f64)| (seconds / self.threads.max(1) as f64, stored / self.storage.max(1.0));
+        let chosen = Self::cost(fields, chosen);
+        let (encoding, writing) = times(chosen);
+        if encoding * ERROR <= writing {
+            return None;
+        }
+        // Where both take about as long, it may well be encoding that takes longer.
+        let error = (ERROR * writing / encoding).max(1.0);
+        let (slow_encoding, slow) = (encoding * error, (chosen.0 * error, chosen.1));
+        let mixed = |efforts: Vec<Compression>| {
+            let (seconds, stored) = Self::cost(fields, &efforts);
+            let fast = (seconds * error, stored);
+            let (fast_encoding, fast_writing) = times(fast);
+            // The part of the state at which encoding and writing take as long, if it gets the chosen efforts.
+            let ahead = fast_writing - fast_encoding;
+            let part = ahead / (ahead + slow_encoding - writing);
+            let of = |slow: f64, fast: f64| fast + part * (slow - fast);
+            (ahead > 0.0).then(|| (self.waste(of(slow.0, fast.0), of(slow.1, fast.1)), efforts))
+        };
+        let best = candidates(fields).filter_map(mixed).min_by(|(a, _), (b, _)| a.total_cmp(b));
+        best.filter(|(waste, _)| *waste < self.waste(slow.0, slow.1)).map(|(_, efforts)| efforts)
+    }
+}
+
+/// The combinations that are worth a look: those that are best for some exchange rate between seconds and bytes (most
+/// others lie inside their convex hull), and each effort for all fields alike.
+fn candidates(fields: &[Prices]) -> impl Iterator<Item = Vec<Compression>> {
+    /// Exchange rates from bytes at 10 MB/s to bytes at 100 GB/s.
+    const RATES: i32 = 80;
+    let at_rate = |step: i32| {
+        let bytes_a_second = 10f64.powf(7.0 + 4.0 * f64::from(step) / f64::from(RATES));
+        let best_of = move |field: &Prices| {
+            let cost = |place: &usize| field.prices[*place].seconds + field.prices[*place].stored / bytes_a_second;
+            CHOICES[(0..CHOICES.len()).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or_default()]
+        };
+        fields.iter().map(best_of).collect()
+    };
+    CHOICES.into_iter().map(|effort| vec![effort; fields.len()]).chain((0..=RATES).map(at_rate))
 }
 
 #[cfg(test)]
@@ -248,6 +284,24 @@ mod tests {
         let about = Circumstances { threads: 2, ..circumstances(100e6, 0.0) };
         let chosen = about.choose(&[tsunami()]);
         assert!(matches!(chosen[..], [Compression::Thorough | Compression::Smallest]), "{chosen:?}");
+    }
+
+    #[test]
+    fn where_the_storage_would_wait_some_chunks_get_less_work() {
+        // 2 × 256 MiB at 100 MB/s each: 192 ms of encoding beside 193 of writing would be the best; what is measured is not.
+        let slow = |thorough: f64| prices(1 << 28, [(6.0, 1.0), (3.3, 9.4), (3.2, 9.6), (thorough, 13.9), (1.3, 13.9)]);
+        let about = circumstances(100e6, 0.0);
+        let haste = |field: Prices| {
+            let chosen = about.choose(std::slice::from_ref(&field));
+            (chosen[0], about.in_haste(&[field], &chosen).map(|efforts| efforts[0]))
+        };
+        assert_eq!(haste(slow(1.05)), (Compression::Thorough, Some(Compression::Auto)));
+        assert_eq!(haste(slow(1.45)), (Compression::Thorough, Some(Compression::Auto)), "as far as can be known");
+        assert_eq!(haste(slow(3.0)), (Compression::Thorough, None), "the storage is behind as it is");
+        assert_eq!(haste(noise()).1, None);
+        // Whatever is done, this storage waits.
+        let about = circumstances(1e12, 0.0);
+        assert_eq!(about.in_haste(&[tsunami()], &[Compression::Auto]), None);
     }
 
     proptest! {

@@ -28,7 +28,7 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -45,6 +45,8 @@ pub const DEFAULT_CHUNK_BYTES: usize = 512 << 10;
 /// ready, one being filled.
 const BUFFER_BYTES: usize = 4 << 20;
 const BUFFERS: usize = 3;
+/// While the writing thread has nothing to do, it is given less than a full buffer, too, from this many bytes on.
+const EAGER_BYTES: usize = 1 << 20;
 /// Encoded chunks that wait for their turn, for each thread of the pool.
 const AHEAD: usize = 3;
 
@@ -59,6 +61,8 @@ pub struct EncodeOptions {
     pub compression: Compression,
     /// The same for each field, where they differ; empty: as `compression` says.
     pub by_field: Vec<Compression>,
+    /// For each field what is done instead while the storage has nothing to write; empty: the same.
+    pub in_haste: Vec<Compression>,
     /// How many threads of the pool may encode at a time; `None`: all.
     pub threads: Option<usize>,
     /// Bytes per second that are written at most.
@@ -74,6 +78,7 @@ impl Default for EncodeOptions {
         Self {
             compression: Compression::Auto,
             by_field: Vec::new(),
+            in_haste: Vec::new(),
             threads: None,
             bandwidth: None,
             chunk_bytes: DEFAULT_CHUNK_BYTES,
@@ -215,12 +220,21 @@ impl Buffer {
 }
 
 enum Order {
-    Write { offset: u64, buffer: Buffer, from: usize, to: usize },
+    Write { offset: u64, buffer: Buffer, len: usize },
     Sync,
 }
 
 /// What the writing thread failed at.
 type WriteFailure = (&'static str, io::Error);
+
+/// What the writing thread and the encoding side know of each other.
+#[derive(Default)]
+struct Seen {
+    /// The file is given up.
+    abandoned: AtomicBool,
+    /// Buffers that were handed over and are not written yet.
+    pending: AtomicUsize,
+}
 
 /// The writing thread as seen from the encoding side: bytes go in, in order.
 struct Output {
@@ -231,7 +245,7 @@ struct Output {
     offset: u64,
     orders: Option<Sender<Order>>,
     empty: Receiver<Buffer>,
-    abandoned: Arc<AtomicBool>,
+    seen: Arc<Seen>,
     thread: Option<JoinHandle<Result<Duration, WriteFailure>>>,
 }
 
@@ -239,25 +253,26 @@ fn carry_out(
     mut file: Box<dyn MediumWrite>,
     orders: &Receiver<Order>,
     empty: &Sender<Buffer>,
-    abandoned: &AtomicBool,
+    seen: &Seen,
     bandwidth: Option<NonZeroU64>,
 ) -> Result<Duration, WriteFailure> {
     let mut busy = Duration::ZERO;
     let (begun, mut written) = (Instant::now(), 0u64);
     for order in orders {
-        if abandoned.load(Ordering::Relaxed) {
+        if seen.abandoned.load(Ordering::Relaxed) {
             break;
         }
         let start = Instant::now();
         match order {
-            Order::Write { offset, buffer, from, to } => {
-                file.write_at(offset, &buffer.bytes()[from..to]).map_err(|error| ("writing", error))?;
-                written += (to - from) as u64;
+            Order::Write { offset, buffer, len } => {
+                file.write_at(offset, &buffer.bytes()[..len]).map_err(|error| ("writing", error))?;
+                written += len as u64;
                 if let Some(bandwidth) = bandwidth {
-                    hold_back(begun, written, bandwidth, abandoned);
+                    hold_back(begun, written, bandwidth, &seen.abandoned);
                 }
                 // Nobody takes it any more once all is written.
                 let _ = empty.send(buffer);
+                seen.pending.fetch_sub(1, Ordering::Release);
             }
             Order::Sync => file.sync().map_err(|error| ("making it durable", error))?,
         }
@@ -286,18 +301,18 @@ impl Output {
         for _ in 1..BUFFERS {
             let _ = emptied.send(SPARE_BUFFERS.take());
         }
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&abandoned);
+        let seen = Arc::new(Seen::default());
+        let theirs = Arc::clone(&seen);
         let thread = thread::Builder::new()
             .name("piton-write".into())
-            .spawn(move || carry_out(file, &received, &emptied, &seen, bandwidth))?;
+            .spawn(move || carry_out(file, &received, &emptied, &theirs, bandwidth))?;
         Ok(Self {
             current: SPARE_BUFFERS.take(),
             filled: 0,
             offset: 0,
             orders: Some(orders),
             empty,
-            abandoned,
+            seen,
             thread: Some(thread),
         })
     }
@@ -324,7 +339,15 @@ impl Output {
         }
     }
 
+    /// Whether the thread waits for something to write.
+    fn is_idle(&self) -> bool {
+        self.seen.pending.load(Ordering::Acquire) == 0
+    }
+
     fn order(&mut self, order: Order) -> Result<(), WriteFailure> {
+        if matches!(order, Order::Write { .. }) {
+            self.seen.pending.fetch_add(1, Ordering::Relaxed);
+        }
         match &self.orders {
             Some(orders) if orders.send(order).is_ok() => Ok(()),
             _ => Err(self.failure()),
@@ -338,37 +361,46 @@ impl Output {
             self.filled += now.len();
             bytes = later;
             if self.filled == BUFFER_BYTES {
-                self.flush(0)?;
+                self.flush()?;
             }
+        }
+        if self.filled >= EAGER_BYTES && self.is_idle() {
+            self.flush_aligned()?;
         }
         Ok(())
     }
 
-    /// Hands over what is filled from `from` on.
-    fn flush(&mut self, from: usize) -> Result<(), WriteFailure> {
+    /// Hands over what is filled but for its last bytes, which would not be aligned.
+    fn flush_aligned(&mut self) -> Result<(), WriteFailure> {
+        let aligned = self.filled / DIRECT_ALIGNMENT * DIRECT_ALIGNMENT;
+        let Ok(mut rest) = self.empty.recv() else { return Err(self.failure()) };
+        let left = self.filled - aligned;
+        rest.bytes_mut()[..left].copy_from_slice(&self.current.bytes()[aligned..self.filled]);
+        let buffer = std::mem::replace(&mut self.current, rest);
+        let offset = self.offset;
+        self.offset += aligned as u64;
+        self.filled = left;
+        self.order(Order::Write { offset, buffer, len: aligned })
+    }
+
+    /// Hands over what is filled.
+    fn flush(&mut self) -> Result<(), WriteFailure> {
         let Ok(next) = self.empty.recv() else { return Err(self.failure()) };
         let buffer = std::mem::replace(&mut self.current, next);
-        let (offset, to) = (self.offset + from as u64, self.filled);
-        self.offset += self.filled as u64;
+        let (offset, len) = (self.offset, self.filled);
+        self.offset += len as u64;
         self.filled = 0;
-        self.order(Order::Write { offset, buffer, from, to })
+        self.order(Order::Write { offset, buffer, len })
     }
 
     /// Writes the rest, makes all durable, and tells how long the thread was busy.
     fn finish(mut self) -> Result<Duration, WriteFailure> {
         // One unaligned write makes all of a small file go through the page cache; of a large one, only its last bytes.
-        let aligned = if self.offset == 0 { 0 } else { self.filled / DIRECT_ALIGNMENT * DIRECT_ALIGNMENT };
-        if aligned > 0 {
-            let mut rest = match self.empty.recv() {
-                Ok(buffer) => buffer,
-                Err(_) => return Err(self.failure()),
-            };
-            rest.bytes_mut()[aligned..self.filled].copy_from_slice(&self.current.bytes()[aligned..self.filled]);
-            let buffer = std::mem::replace(&mut self.current, rest);
-            self.order(Order::Write { offset: self.offset, buffer, from: 0, to: aligned })?;
+        if self.offset > 0 && self.filled >= DIRECT_ALIGNMENT {
+            self.flush_aligned()?;
         }
-        if self.filled > aligned {
-            self.flush(aligned)?;
+        if self.filled > 0 {
+            self.flush()?;
         }
         self.order(Order::Sync)?;
         self.join()
@@ -378,7 +410,7 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            self.abandoned.store(true, Ordering::Relaxed);
+            self.seen.abandoned.store(true, Ordering::Relaxed);
             // Whoever gave up on the file must not find it changing afterwards.
             let _ = self.join();
         }
@@ -444,6 +476,8 @@ struct Task<'a> {
     offset: u64,
     grain: Grain,
     compression: Compression,
+    /// The same while the storage has nothing to write.
+    in_haste: Compression,
     raw: &'a [u8],
     /// What the base holds of it.
     base: Option<&'a BaseChunk>,
@@ -740,16 +774,17 @@ impl ShardWriter {
         let size = self.options.chunk_bytes;
         let (base, digests) = (self.lineage.base.clone(), self.lineage.digests);
         // Grain, compression and first chunk of each field, and what the base holds of it.
-        let fields: Vec<(Grain, Compression, u64, Option<&BaseField>)> = (self.fields.iter().enumerate())
+        let fields: Vec<(Grain, Compression, Compression, u64, Option<&BaseField>)> = (self.fields.iter().enumerate())
             .map(|(number, field)| {
                 let of_base = base.as_ref().and_then(|base| base.field(number, &field.name, field.bytes, field.grain));
                 let own = self.options.by_field.get(number).copied().unwrap_or(self.options.compression);
-                (field.grain, own, field.first, of_base)
+                let in_haste = self.options.in_haste.get(number).copied().unwrap_or(own);
+                (field.grain, own, in_haste, field.first, of_base)
             })
             .collect();
         let mut tasks: Vec<Task<'_>> = Vec::new();
         for piece in pieces {
-            let (grain, compression, first, of_base) = fields[piece.field];
+            let (grain, compression, in_haste, first, of_base) = fields[piece.field];
             let before = piece.offset / size as u64;
             tasks.extend(
                 piece.bytes.chunks(size).zip(before..).map(|(raw, number)| Task {
@@ -758,6 +793,7 @@ impl ShardWriter {
                     offset: number * size as u64,
                     grain,
                     compression,
+                    in_haste,
                     raw,
                     base: of_base
                         .and_then(|field| field.chunks.get(number as usize))
@@ -773,6 +809,7 @@ impl ShardWriter {
         let tasks = tasks.into_iter();
         if pool.current_thread_index().is_some() {
             for task in tasks {
+                let task = self.at_the_pace_of_the_storage(task);
                 self.append(encode(task))?;
             }
         } else {
@@ -802,6 +839,7 @@ impl ShardWriter {
                     && let Some(task) = tasks.next()
                 {
                     let (done, number) = (done.clone(), started);
+                    let task = self.at_the_pace_of_the_storage(task);
                     started += 1;
                     scope.spawn(move |_| {
                         // Nobody listens where the write has failed.
@@ -820,6 +858,14 @@ impl ShardWriter {
                 }
             }
         })
+    }
+
+    /// Less work where the storage has nothing to do meanwhile.
+    fn at_the_pace_of_the_storage<'a>(&self, task: Task<'a>) -> Task<'a> {
+        match self.output.is_idle() {
+            true => Task { compression: task.in_haste, ..task },
+            false => task,
+        }
     }
 
     /// Checks that a piece fits, and marks its chunks as given.

@@ -82,6 +82,8 @@ struct Region {
     stored_bytes: u64,
     /// How much work rank 0 spent on making it small: raw, fastest, auto, thorough or smallest.
     effort: Option<String>,
+    /// The same while the storage had nothing to write, where that was another.
+    effort_in_haste: Option<String>,
     /// How many chunks are stored in which way.
     codecs: BTreeMap<&'static str, u64>,
     statistics: Vec<Statistics>,
@@ -219,7 +221,8 @@ impl Show {
             }
             cells.extend(sizes);
             if chosen {
-                cells.push(Cell::new(region.effort.as_deref().unwrap_or_default()));
+                let efforts = region.effort.iter().chain(&region.effort_in_haste);
+                cells.push(Cell::new(efforts.map(String::as_str).collect::<Vec<_>>().join(", in haste ")));
             }
             table.row(cells);
             for statistics in region.statistics.iter().filter(|statistics| !statistics.component.is_empty()) {
@@ -309,6 +312,7 @@ fn look(reader: &Reader, checkpoint: &Checkpoint, statistics: bool) -> anyhow::R
         raw_bytes: field.bytes,
         stored_bytes: 0,
         effort: None,
+        effort_in_haste: None,
         codecs: BTreeMap::new(),
         statistics: Vec::new(),
     };
@@ -431,6 +435,7 @@ fn from_journal(
                 Event::Encoding {
                     id,
                     efforts,
+                    in_haste,
                     storage_bytes_per_second,
                     busy,
                     interval_seconds,
@@ -444,6 +449,7 @@ fn from_journal(
                     let named =
                         |fields: &(&String, &String)| fields.1.split(", ").any(|field| field == region.name.as_str());
                     region.effort = efforts.iter().find(named).map(|(effort, _)| effort.clone());
+                    region.effort_in_haste = in_haste.iter().find(named).map(|(effort, _)| effort.clone());
                 }
                 encoding = Some(Encoding {
                     storage_bytes_per_second,

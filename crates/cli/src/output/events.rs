@@ -3,6 +3,7 @@
 use super::{Style, human};
 use piton::ids::{CheckpointId, Epoch};
 use piton::journal::{End, Event};
+use std::collections::BTreeMap;
 
 fn name(epoch: &Epoch, id: &CheckpointId) -> String {
     format!("checkpoint {epoch}/{id}")
@@ -71,12 +72,19 @@ pub fn sentence(event: &Event) -> (String, Style) {
             let changed = changed_share.map_or_else(String::new, |share| format!(", {:.1} % changed", share * 100.0));
             format!("checkpoint {id}: shard of {size} ({ratio}) durable in {}{on}{changed}", human::short(*seconds))
         }
-        Event::Encoding { id, efforts, storage_bytes_per_second, busy, .. } => {
-            let efforts: Vec<String> =
-                efforts.iter().map(|(effort, fields)| format!("{effort} for {fields}")).collect();
+        Event::Encoding { id, efforts, in_haste, storage_bytes_per_second, busy, .. } => {
+            let told = |efforts: &BTreeMap<String, String>| {
+                let told: Vec<String> =
+                    efforts.iter().map(|(effort, fields)| format!("{effort} for {fields}")).collect();
+                told.join("; ")
+            };
+            let haste = match in_haste.is_empty() {
+                true => String::new(),
+                false => format!(" (while storage waits: {})", told(in_haste)),
+            };
             format!(
-                "checkpoint {id}: encoding {}, since storage takes {} a second and {:.0} % of that time is the application's",
-                efforts.join("; "),
+                "checkpoint {id}: encoding {}{haste}, since storage takes {} a second and {:.0} % of that time is the application's",
+                told(efforts),
                 human::size(*storage_bytes_per_second as u64),
                 busy * 100.0
             )
