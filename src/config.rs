@@ -29,7 +29,7 @@ mod value;
 
 pub use error::ConfigError;
 pub use source::reads_argument;
-pub use value::{Compression, Log, Processors, ResumeRequest, StagingMax, Tracking};
+pub use value::{Compression, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
 
 use source::Assignment;
 use value::{Form, FormValue};
@@ -224,8 +224,9 @@ settings! {
         "threads per rank that copy and encode; `auto`: the processors of the node shared among its ranks";
     cpus: Processors = "auto", "PITON_CPUS", Form::Processors,
         "processors that encoding and writing run on: a list as in `0-3,8`, those of the rank itself (`own`), or all that the job may use (`auto`)";
-    nice: u32 = "5", "PITON_NICE", Form::Count { least: 0, most: 19, zero: None },
-        "how far encoding and writing give way to the application: 0 not at all, 19 most";
+    nice: Nice = "auto", "PITON_NICE", Form::Nice,
+        "how far encoding and writing give way to the application: 0 not at all, 19 most; `auto`: 5, but 0 where ranks leave no processor idle, since \
+         they wait for each other";
     compression: Compression = "auto", "PITON_COMPRESSION", Form::Compression,
         "how hard to compress: `auto` decides from the data, the speed of the storage and how busy the processors are, `raw` never does, \
          a number is zstd's level";

@@ -47,7 +47,7 @@ use agreement::{Agreement, Verdict, Vote, Wants};
 use chain::Chain;
 use pipeline::{CommitOrder, Fate, Pipeline, Task, begin_shard};
 use recorder::Recorder;
-use slowdown::Slowdown;
+use slowdown::{Moment, Slowdown};
 
 /// How long a checkpointer that is dropped without [`Checkpointer::finish`] waits for what is in flight.
 const LAST_WAIT: Duration = Duration::from_secs(20);
@@ -323,7 +323,7 @@ impl Checkpointer {
 
     /// Writes down what the checkpoint that was just written cost the application's steps.
     fn note_slowdown(&mut self) {
-        if let Some(slowed) = self.slowdown.over(Instant::now(), self.step) {
+        if let Some(slowed) = self.slowdown.over(Moment::now(), self.step) {
             self.pipeline.note_lost(slowed.lost_seconds);
             self.recorder.record(Event::Slowed {
                 id: slowed.id,
@@ -453,7 +453,8 @@ impl Checkpointer {
         full: bool,
         state: &mut S,
     ) -> (CheckpointId, Result<(), String>) {
-        let (id, started) = (self.next_id, Instant::now());
+        let (id, begun) = (self.next_id, Moment::now());
+        let started = begun.time;
         self.next_id = id.next();
         self.frozen = Some((id, self.agreement.tick(), self.step));
         self.settled = Settled::Nothing;
@@ -487,8 +488,8 @@ impl Checkpointer {
             Ok((task, bytes)) => {
                 let copied_bytes = Some(task.frozen.copied_bytes());
                 self.recorder.record(Event::Frozen { id, blocked_ns, bytes, copied_bytes });
-                self.pipeline.write(task);
-                self.slowdown.frozen(id, started, Instant::now(), step);
+                self.slowdown.frozen(id, begun, Instant::now(), step);
+                self.pipeline.write(task, self.slowdown.processors());
                 Ok(())
             }
             Err(why) => {
@@ -707,7 +708,7 @@ impl Checkpointer {
         let own = self.pipeline.wait_for_writer(id, deadline);
         self.pipeline.take_shard_done();
         // Whatever is timed begins anew: the application waited.
-        self.slowdown.begin(Instant::now(), self.step);
+        self.slowdown.begin(Moment::now(), self.step);
         self.ensure_agreeing()?;
         // Others may still wait for their file systems.
         let timeout = self.settings.commit_timeout + self.timeout();

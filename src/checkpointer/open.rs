@@ -60,8 +60,9 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
     // The name was checked by rank 0.
     let job =
         store.job(&job).map_err(|error| OpenError::Refused { refusal: Refusal::Store, message: error.to_string() })?;
-    let threads = threads(&settings, communicator.ranks_on_node());
-    let budget = Budget::new(settings.staging_max, communicator.ranks_on_node(), Memory::of_this_process());
+    let ranks_on_node = communicator.ranks_on_node();
+    let threads = threads(&settings, ranks_on_node);
+    let budget = Budget::new(settings.staging_max, ranks_on_node, Memory::of_this_process());
     let pace = Pace {
         target: settings.round_target,
         ticks_max: settings.round_ticks_max,
@@ -86,7 +87,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
     };
     let options = PipelineOptions {
         encode: encode.clone(),
-        background: Background { nice: settings.nice, cpus: settings.cpus.clone() },
+        background: Background::new(settings.nice, settings.cpus.clone(), world, ranks_on_node),
         retention: RetentionPolicy { keep: settings.keep as usize, keep_every: settings.keep_every },
         request_poll: settings.request_poll,
         journal_beat: settings.journal_beat,

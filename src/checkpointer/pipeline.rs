@@ -96,6 +96,8 @@ struct State {
     fate: Option<(CheckpointId, Fate)>,
     /// What the last shard cost the application's steps, in seconds; not yet taken into account.
     lost_seconds: Option<f64>,
+    /// How many processors this rank keeps busy while nothing is written.
+    processors: Option<f64>,
     committed: Option<CheckpointId>,
     /// The user's requests that were taken up.
     checkpoint_requested: bool,
@@ -156,13 +158,9 @@ impl Pipeline {
         threads: usize,
     ) -> io::Result<Self> {
         let rank = options.rank;
-        let named = |name: &'static str| {
-            let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            builder.thread_name(move |index| format!("piton-{name}-{rank}-{index}"))
-        };
-        let pool = named("copy").build().map_err(io::Error::other)?;
-        let background = options.background.clone();
-        let encoders = named("encode").start_handler(move |_| background.enter()).build().map_err(io::Error::other)?;
+        let pool = pool_of(threads, rank, "copy").build().map_err(io::Error::other)?;
+        let nice = options.background.nice(None);
+        let encoders = encoders(threads, rank, &options.background, nice)?;
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -177,6 +175,7 @@ impl Pipeline {
             shared: Arc::clone(&shared),
             recorder: Arc::clone(recorder),
             encoders,
+            nice,
             tuner: Tuner::default(),
             options: options.clone(),
         };
@@ -272,9 +271,10 @@ impl Pipeline {
         }
     }
 
-    /// Hands a frozen state to the writer.
-    pub(super) fn write(&self, task: Task) {
+    /// Hands a frozen state to the writer. `processors`: how many this rank keeps busy while nothing is written.
+    pub(super) fn write(&self, task: Task, processors: Option<f64>) {
         let mut state = self.shared.lock();
+        state.processors = processors;
         state.task = Some(Box::new(task));
         state.writing = true;
         drop(state);
@@ -348,25 +348,38 @@ impl Drop for Pipeline {
     }
 }
 
+fn pool_of(threads: usize, rank: usize, name: &'static str) -> rayon::ThreadPoolBuilder {
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    builder.thread_name(move |index| format!("piton-{name}-{rank}-{index}"))
+}
+
+/// The threads that encode, with a priority that they keep: only root could raise it again.
+fn encoders(threads: usize, rank: usize, background: &Background, nice: u8) -> io::Result<rayon::ThreadPool> {
+    let background = background.clone();
+    let builder = pool_of(threads, rank, "encode").start_handler(move |_| background.enter(nice));
+    builder.build().map_err(io::Error::other)
+}
+
 /// The thread that writes this rank's shards.
 struct Writer {
     job: JobFolder,
     shared: Arc<Shared>,
     recorder: Arc<Recorder>,
     encoders: rayon::ThreadPool,
+    /// The priority of the threads that encode and write.
+    nice: u8,
     tuner: Tuner,
     options: PipelineOptions,
 }
 
 impl Writer {
     fn run(mut self) {
-        self.options.background.enter();
         loop {
-            let (task, last_stored, lost) = {
+            let (task, last_stored, lost, processors) = {
                 let mut state = self.shared.lock();
                 loop {
                     if let Some(task) = state.task.take() {
-                        break (task, state.last_stored, state.lost_seconds.take());
+                        break (task, state.last_stored, state.lost_seconds.take(), state.processors);
                     }
                     if state.stop {
                         return;
@@ -387,11 +400,11 @@ impl Writer {
                 changed: &changed,
                 appended: &appended,
             };
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                self.tune(&work, lost);
-                self.write(name, &work, begun, last_stored)
-            }))
-            .unwrap_or_else(|_| Err("the writer panicked; please report this as a bug of Piton".into()));
+            self.give_way(processors);
+            let result = self.in_background(|writer| {
+                writer.tune(&work, lost);
+                writer.write(name, &work, begun, last_stored)
+            });
             let mut state = self.shared.lock();
             // `finish` may have handed over the next one while this one hung.
             state.writing = state.task.is_some();
@@ -419,6 +432,39 @@ impl Writer {
         }
     }
 
+    /// Chooses the priority for the next shard by how many processors this rank keeps busy.
+    fn give_way(&mut self, processors: Option<f64>) {
+        let nice = self.options.background.nice(processors);
+        if nice == self.nice {
+            return;
+        }
+        let threads = self.encoders.current_num_threads();
+        // Where the system gives no thread, those that are there do as well.
+        if let Ok(encoders) = encoders(threads, self.options.rank, &self.options.background, nice) {
+            (self.encoders, self.nice) = (encoders, nice);
+        }
+    }
+
+    /// Does `work` on a thread of the background, which ends with it: the next one may have another priority.
+    fn in_background<T: Send>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, String> + Send,
+    ) -> Result<T, String> {
+        let (background, nice) = (self.options.background.clone(), self.nice);
+        thread::scope(|scope| {
+            let work = || {
+                background.enter(nice);
+                work(self)
+            };
+            match thread::Builder::new().name("piton-shard".into()).spawn_scoped(scope, work) {
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|_| Err("the writer panicked; please report this as a bug of Piton".into())),
+                Err(error) => Err(format!("the system gives no thread to write on: {error}")),
+            }
+        })
+    }
+
     /// Chooses how the shard is encoded, unless the user did.
     fn tune(&mut self, work: &Work<'_>, lost_seconds: Option<f64>) {
         if self.options.encode.compression != Compression::Auto {
@@ -437,6 +483,7 @@ impl Writer {
             storage_bytes_per_second: choice.circumstances.storage,
             busy: choice.circumstances.busy,
             interval_seconds: choice.circumstances.interval,
+            nice: Some(self.nice),
             threads: u32::try_from(choice.threads).ok(),
             expected_bytes: Some(choice.stored as u64),
             expected_seconds: Some(choice.seconds),

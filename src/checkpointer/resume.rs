@@ -9,6 +9,7 @@
 //! - Everything that can be refused is refused before the first byte of the application's state is written; once an
 //!   array was touched, the outcome is success (from this checkpoint or an older one) or the same error on every rank.
 
+use super::slowdown::Moment;
 use super::{Checkpointer, CommError, ResumeError, Resumed, decode, encode};
 use crate::config::ResumeRequest;
 use crate::ids::{CheckpointName, CheckpointSelector};
@@ -117,8 +118,9 @@ impl Checkpointer {
             self.due.passed(resumed.step);
             self.chain.goes_on();
         }
-        self.due.since = Instant::now();
-        self.slowdown.begin(self.due.since, self.step);
+        let now = Moment::now();
+        self.due.since = now.time;
+        self.slowdown.begin(now, self.step);
         self.resumed = resumed;
         Ok(resumed)
     }

@@ -57,6 +57,31 @@ impl fmt::Display for Compression {
     }
 }
 
+/// How far what works in the background gives way to the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nice {
+    /// As costs the application least.
+    #[default]
+    Auto,
+    /// With this priority, 0 to [`Nice::MOST`].
+    Fixed(u8),
+}
+
+impl Nice {
+    /// The lowest priority.
+    pub const MOST: u8 = 19;
+}
+
+impl fmt::Display for Nice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(nice) => nice.fmt(f),
+        }
+    }
+}
+
 /// What the library prints to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -228,6 +253,7 @@ pub(super) enum Form {
     Compression,
     Processors,
     Log,
+    Nice,
     Tracking,
     Count { least: u64, most: u64, zero: Option<&'static str> },
     Size { least: u64, most: u64, zero: Option<&'static str>, power_of_two: bool },
@@ -248,6 +274,7 @@ impl fmt::Display for Form {
             Self::Compression => f.write_str("`auto`, `raw`, or a level from 1 to 19"),
             Self::Processors => f.write_str("`auto`, `own`, or numbers and ranges with commas between"),
             Self::Log => f.write_str("`quiet`, `normal` or `verbose`"),
+            Self::Nice => write!(f, "`auto`, or a whole number from 0 to {}", Nice::MOST),
             Self::Tracking => f.write_str("`auto`, `on` or `off`"),
             Self::Count { least, most: u64::MAX, zero } => {
                 match least {
@@ -399,6 +426,20 @@ impl FormValue for Compression {
             ("auto", _) => Ok(Self::Auto),
             ("raw", _) => Ok(Self::Raw),
             (_, Ok(level @ 1..=19)) => Ok(Self::Level(level)),
+            _ => expected(form),
+        }
+    }
+
+    fn show(&self, _: &Form) -> String {
+        self.to_string()
+    }
+}
+
+impl FormValue for Nice {
+    fn parse(form: &Form, text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            (_, Ok(nice @ 0..=Self::MOST)) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Self::Fixed(nice)),
             _ => expected(form),
         }
     }

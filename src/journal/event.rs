@@ -125,6 +125,9 @@ pub enum Event {
         /// Seconds that steps lose for each second of encoding and writing, 0 to 1.
         busy: f64,
         interval_seconds: f64,
+        /// Their priority: 0, that of the application, to 19, the lowest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nice: Option<u8>,
         /// The threads that encode.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads: Option<u32>,

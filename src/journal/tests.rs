@@ -67,6 +67,7 @@ fn every_event() -> Vec<Event> {
             storage_bytes_per_second: 1e9,
             busy: 0.5,
             interval_seconds: 600.0,
+            nice: Some(5),
             threads: Some(2),
             expected_bytes: Some(8),
             expected_seconds: Some(0.25),

@@ -65,6 +65,8 @@ struct Encoding {
     busy: f64,
     interval_seconds: f64,
     threads: Option<u32>,
+    /// Their priority: 0, the application's, to 19, the lowest.
+    nice: Option<u8>,
     expected_bytes: Option<u64>,
     expected_seconds: Option<f64>,
 }
@@ -396,7 +398,8 @@ impl Encoding {
     fn why(&self) -> String {
         let storage = human::size(self.storage_bytes_per_second as u64);
         let threads = self.threads.map_or_else(String::new, |threads| {
-            format!("{} of a rank; ", human::count(usize::try_from(threads).unwrap_or(usize::MAX), "thread"))
+            let nice = self.nice.map_or_else(String::new, |nice| format!(" at nice {nice}"));
+            format!("{} of a rank{nice}; ", human::count(usize::try_from(threads).unwrap_or(usize::MAX), "thread"))
         });
         let expected = self.expected_seconds.zip(self.expected_bytes).map_or_else(String::new, |(seconds, bytes)| {
             format!("; {} of work for {} expected", human::short(seconds), human::size(bytes))
@@ -439,6 +442,7 @@ fn from_journal(
                     storage_bytes_per_second,
                     busy,
                     interval_seconds,
+                    nice,
                     threads,
                     expected_bytes,
                     expected_seconds,
@@ -454,6 +458,7 @@ fn from_journal(
                 encoding = Some(Encoding {
                     storage_bytes_per_second,
                     busy,
+                    nice,
                     interval_seconds,
                     threads,
                     expected_bytes,
