@@ -29,7 +29,7 @@ mod value;
 
 pub use error::ConfigError;
 pub use source::reads_argument;
-pub use value::{Compression, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
+pub use value::{Compression, Files, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
 
 use source::Assignment;
 use value::{Form, FormValue};
@@ -206,6 +206,8 @@ settings! {
         "checkpoints whose id is a multiple of this are kept for ever";
     chain: u32 = "8", "PITON_CHAIN", Form::Count { least: 1, most: 64, zero: None },
         "checkpoints in a row that may share what did not change between them; 1: each is complete in itself";
+    files: Files = "rank", "PITON_FILES", Form::Files,
+        "one file for each `rank`, or one for all ranks in a row on a `node`: fewer for the metadata servers of a parallel file system";
     group: bool = "false", "PITON_GROUP", Form::Switch,
         "the user's group may read the store";
     lag: u32 = "1", "PITON_LAG", Form::Count { least: 1, most: 64, zero: None },

@@ -72,6 +72,14 @@ pub trait Medium: Send + Sync + fmt::Debug {
     /// Those of the system.
     fn append(&self, path: &Path) -> io::Result<(Box<dyn MediumWrite>, u64)>;
 
+    /// Opens `path` for writing anywhere, and makes it where it does not exist: others may be writing other parts of it.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn share(&self, path: &Path) -> io::Result<Box<dyn MediumWrite>> {
+        self.append(path).map(|(file, _)| file)
+    }
+
     /// Opens the file `path` for reading.
     ///
     /// # Errors

@@ -18,17 +18,32 @@ use std::thread::{self, ThreadId};
 use std::time::Instant;
 use worlds::{Facts, Plan, Random, Violation, all_of, is_long, job, name, recover, run, violation};
 
+/// How many ranks a job has, and whether they share a file.
+#[derive(Debug, Clone, Copy)]
+struct Ranks {
+    world: usize,
+    shared: bool,
+}
+
+const ONE: Ranks = Ranks { world: 1, shared: false };
+const TWO: Ranks = Ranks { world: 2, shared: false };
+const TWO_IN_A_FILE: Ranks = Ranks { world: 2, shared: true };
+
 /// The life of a job: a start that comes to nothing, first checkpoints and retention, a pin, a resume, the end, a start afresh, and a resume of that.
-fn live(medium: &RecordingMedium, world: usize) -> Result<(), String> {
-    run(medium, world, Plan { arguments: &[], until: 2, finish: false })?;
-    run(medium, world, Plan { arguments: &[], until: 7, finish: false })?;
+fn live(medium: &RecordingMedium, Ranks { world, shared }: Ranks) -> Result<(), String> {
+    let [none, resume, fresh]: [&'static [&'static str]; 3] = match shared {
+        false => [&[], &["--resume"], &["--fresh"]],
+        true => [&["--piton.files=node"], &["--resume", "--piton.files=node"], &["--fresh", "--piton.files=node"]],
+    };
+    run(medium, world, Plan { arguments: none, until: 2, finish: false })?;
+    run(medium, world, Plan { arguments: none, until: 7, finish: false })?;
     let pin = Pin { checkpoint: name(2, 1), note: None };
     job(medium).pin(&pin).map_err(|error| error.to_string())?;
     medium.note("pinned 2 1");
-    run(medium, world, Plan { arguments: &["--resume"], until: 16, finish: false })?;
-    run(medium, world, Plan { arguments: &["--resume"], until: 17, finish: true })?;
-    run(medium, world, Plan { arguments: &["--fresh"], until: 10, finish: false })?;
-    run(medium, world, Plan { arguments: &["--resume"], until: 13, finish: false })?;
+    run(medium, world, Plan { arguments: resume, until: 16, finish: false })?;
+    run(medium, world, Plan { arguments: resume, until: 17, finish: true })?;
+    run(medium, world, Plan { arguments: fresh, until: 10, finish: false })?;
+    run(medium, world, Plan { arguments: resume, until: 13, finish: false })?;
     Ok(())
 }
 
@@ -143,15 +158,15 @@ fn place(point: &CrashPoint) -> String {
     }
 }
 
-fn enumerate(world: usize, extent: Extent) {
+fn enumerate(ranks: Ranks, extent: Extent) {
     let start = Instant::now();
     let medium = empty();
-    live(&medium, world).unwrap();
+    live(&medium, ranks).unwrap();
     let lived = start.elapsed();
-    let (count, result) = play(&medium, world, &Facts::default(), extent);
+    let (count, result) = play(&medium, ranks.world, &Facts::default(), extent);
     let Count { points, images, recoveries, second, second_points, second_images, second_recoveries } = count;
     println!(
-        "{world} ranks: {points} moments, {images} states, {recoveries} recoveries; during {second} of these, \
+        "{ranks:?}: {points} moments, {images} states, {recoveries} recoveries; during {second} of these, \
          {second_points} moments of a second crash, {second_images} states, {second_recoveries} recoveries; {:.1?} \
          ({lived:.1?} the run)",
         start.elapsed(),
@@ -166,7 +181,7 @@ fn enumerate(world: usize, extent: Extent) {
 #[test]
 fn one_rank_survives_every_crash() {
     enumerate(
-        1,
+        ONE,
         match is_long() {
             true => Extent { bound: 200, recoveries: usize::MAX, second: 200 },
             false => Extent { bound: 24, recoveries: 400, second: 5 },
@@ -177,7 +192,18 @@ fn one_rank_survives_every_crash() {
 #[test]
 fn two_ranks_survive_every_crash() {
     enumerate(
-        2,
+        TWO,
+        match is_long() {
+            true => Extent { bound: 200, recoveries: usize::MAX, second: 100 },
+            false => Extent { bound: 16, recoveries: 250, second: 3 },
+        },
+    );
+}
+
+#[test]
+fn two_ranks_that_share_a_file_survive_every_crash() {
+    enumerate(
+        TWO_IN_A_FILE,
         match is_long() {
             true => Extent { bound: 200, recoveries: usize::MAX, second: 100 },
             false => Extent { bound: 16, recoveries: 250, second: 3 },
@@ -215,34 +241,35 @@ impl Sites {
 }
 
 /// What a run without the operations of one place breaks, if anything.
-fn without(site: &str, world: usize) -> Option<Violation> {
+fn without(site: &str, ranks: Ranks) -> Option<Violation> {
     let medium = empty();
     let (sites, target) = (Mutex::new(Sites::default()), site.to_owned());
     medium.sabotage(move |operation| sites.lock().expect("no panic").of(operation).is_some_and(|site| site == target));
-    let lived = live(&medium, world);
+    let lived = live(&medium, ranks);
     medium.heal();
     if let Err(why) = lived {
         return Some(("the job runs at all", why));
     }
     // Mostly the files tell; where they don't, recoveries may.
-    let play =
-        |bound, recoveries| play(&medium, world, &Facts::default(), Extent { bound, recoveries, second: 0 }).1.err();
+    let play = |bound, recoveries| {
+        play(&medium, ranks.world, &Facts::default(), Extent { bound, recoveries, second: 0 }).1.err()
+    };
     play(8, 0).or_else(|| play(24, 200))
 }
 
-#[test]
-fn every_sync_rename_and_link_is_needed() {
+/// Takes away each in turn; all of them are to be missed.
+fn each_is_needed(ranks: Ranks) {
     let (medium, sites) = (empty(), Arc::new(Mutex::new(Sites::default())));
     let seen = Arc::clone(&sites);
     medium.sabotage(move |operation| {
         seen.lock().expect("no panic").of(operation);
         false
     });
-    live(&medium, 2).unwrap();
+    live(&medium, ranks).unwrap();
     let found: Vec<String> = sites.lock().expect("no panic").found.iter().cloned().collect();
     let broken = Mutex::new(BTreeMap::new());
     let done: Result<(), ()> = all_of(&found, 4, |site| {
-        let violation = without(site, 2);
+        let violation = without(site, ranks);
         broken.lock().expect("no panic").insert(site.clone(), violation);
         Ok(())
     });
@@ -264,4 +291,14 @@ fn every_sync_rename_and_link_is_needed() {
         broken.iter().filter(|(site, violation)| violation.is_none() && !only_after_a_kill(site)).collect();
     assert!(broken.len() > 12, "{broken:?}");
     assert!(needless.is_empty(), "nobody would notice if these were missing: {needless:?}");
+}
+
+#[test]
+fn every_sync_rename_and_link_is_needed() {
+    each_is_needed(TWO);
+}
+
+#[test]
+fn every_sync_rename_and_link_is_needed_where_ranks_share_a_file() {
+    each_is_needed(TWO_IN_A_FILE);
 }

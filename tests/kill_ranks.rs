@@ -28,7 +28,7 @@ struct Base {
     plan: Plan,
 }
 
-/// A job's first start, a start after the job died, and one after its end, on three ranks.
+/// A job's first start, a start after the job died, and one where the ranks share a file, on three ranks.
 fn bases() -> Vec<Base> {
     let medium = RecordingMedium::with_folder("/scratch");
     let start = |arguments, until| Plan { arguments, until, finish: true };
@@ -36,6 +36,7 @@ fn bases() -> Vec<Base> {
     for (before, plan) in [
         (None, start(&[] as &[&str], END)),
         (Some(Plan { arguments: &[], until: 7, finish: false }), start(&["--resume"], END)),
+        (None, start(&["--resume", "--piton.files=node"], END)),
     ] {
         if let Some(before) = before {
             run(&medium, WORLD, before).unwrap();
@@ -237,7 +238,7 @@ fn ranks_may_be_slow_and_their_calls_may_fail() {
     let bases = bases();
     let mut random = Random(7);
     let slow = (0..if is_long() { 100 } else { 8 }).map(|number| Case {
-        base: number % 2,
+        base: number % bases.len(),
         rank: 0,
         harm: Harm::Nothing,
         delays: number as u64 + 1,
@@ -245,7 +246,12 @@ fn ranks_may_be_slow_and_their_calls_may_fail() {
     let mut cases: Vec<Case> = slow.collect();
     for number in 0..if is_long() { 200 } else { 30 } {
         let harm = Harm::Refuse(1 + random.below(40));
-        cases.push(Case { base: number % 2, rank: random.below(3) as usize, harm, delays: random.below(1000) });
+        cases.push(Case {
+            base: number % bases.len(),
+            rank: random.below(3) as usize,
+            harm,
+            delays: random.below(1000),
+        });
     }
     play_all(&bases, &cases);
 }

@@ -16,14 +16,14 @@
 //! and nothing else; all ranks freeze at one step or none does; an outcome that an error reports is the same on every rank.
 
 use crate::comm::{CommError, IntoCommunicator};
-use crate::config::{Layer, Settings, Tracking};
+use crate::config::{Files, Layer, Settings, Tracking};
 use crate::freeze::{Budget, Mark, PAGES, Plan, Session, Staging, untouched};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::{End, Event};
 use crate::medium::Medium;
 use crate::shard::{EncodeOptions, Grain, Lineage, Piece, ShardIdentity};
 use crate::state::{Fields, State};
-use crate::store::{Finished, JobFolder, ManifestNotes};
+use crate::store::{Finished, JobFolder, ManifestNotes, RankGroup};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::Path;
@@ -226,6 +226,7 @@ pub struct Checkpointer {
     program: String,
     recorder: Arc<Recorder>,
     encode: EncodeOptions,
+    group: Option<RankGroup>,
     staging: Staging,
     budget: Budget,
     next_id: CheckpointId,
@@ -428,11 +429,10 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Rank 0: what another rank could not write will never be committed.
+    /// What another rank could not write will never be committed: whoever waits for it need not.
     fn learn_of_failures(&self, failed: u64) {
         if let Some((id, ..)) = self.frozen
             && failed == id.0
-            && self.agreement.rank() == 0
         {
             self.pipeline.fail_elsewhere(id, "another rank could not write its part; see its journal");
         }
@@ -543,7 +543,7 @@ impl Checkpointer {
             None
         } else {
             self.job.begin_checkpoint_folder(self.name_of(id)).map_err(|error| error.to_string())?;
-            let begun = begin_shard(&self.job, &identity, &outline, &grains, &self.encode, &lineage);
+            let begun = begin_shard(&self.job, self.group, &identity, &outline, &grains, &self.encode, &lineage);
             let mut writer = begun.map_err(|error| error.to_string())?;
             writer.write(pool, &streamed).map_err(|error| error.to_string())?;
             Some(writer)
@@ -698,6 +698,20 @@ impl Checkpointer {
         }
     }
 
+    /// All ranks learn whether one of them has no part in checkpoint `id`.
+    fn learn_the_worst(
+        &mut self,
+        id: CheckpointId,
+        own: &Result<(), String>,
+        timeout: Duration,
+    ) -> Result<(), CommError> {
+        let (failed, rank) = self.agreement.worst(u32::from(own.is_err()), timeout)?;
+        if failed > 0 {
+            self.pipeline.fail_elsewhere(id, &format!("rank {rank} could not write its part; see its journal"));
+        }
+        Ok(())
+    }
+
     /// All ranks learn what became of the last checkpoint.
     fn settle_in_flight(&mut self) -> Result<Settled, CommError> {
         let Some((id, ..)) = self.frozen else { return Ok(Settled::Nothing) };
@@ -705,16 +719,22 @@ impl Checkpointer {
             return Ok(self.settled.clone());
         }
         let deadline = Instant::now() + self.settings.commit_timeout;
-        let own = self.pipeline.wait_for_writer(id, deadline);
+        let shared = self.settings.files == Files::Node;
+        let own = match shared {
+            true => self.pipeline.wait_for_part(id, deadline),
+            false => self.pipeline.wait_for_writer(id, deadline),
+        };
         self.pipeline.take_shard_done();
         // Whatever is timed begins anew: the application waited.
         self.slowdown.begin(Moment::now(), self.step);
         self.ensure_agreeing()?;
         // Others may still wait for their file systems.
         let timeout = self.settings.commit_timeout + self.timeout();
-        let (failed, rank) = self.agreement.worst(u32::from(own.is_err()), timeout)?;
-        if failed > 0 && self.agreement.rank() == 0 {
-            self.pipeline.fail_elsewhere(id, &format!("rank {rank} could not write its part; see its journal"));
+        self.learn_the_worst(id, &own, timeout)?;
+        if shared {
+            // Only now it is known whether the first rank of a node waits for the others in vain.
+            let own = self.pipeline.wait_for_writer(id, deadline);
+            self.learn_the_worst(id, &own, timeout)?;
         }
         let settled = match self.agreement.rank() {
             0 => match self.pipeline.wait_for_commit(id, deadline + self.timeout()) {

@@ -12,13 +12,15 @@ use super::recorder::Recorder;
 use super::slowdown::Slowdown;
 use super::{Builder, Checkpointer, Due, OpenError, Refusal, Settled, decode, encode};
 use crate::comm::Communicator;
-use crate::config::{Compression, Layer, Origin, ResumeRequest, Settings};
+use crate::config::{Compression, Files, Layer, Origin, ResumeRequest, Settings};
 use crate::freeze::{Budget, Memory, Staging};
 use crate::ids::{CheckpointId, Epoch};
 use crate::journal::{Event, JournalWriter};
 use crate::medium::{Access, Medium, RealMedium};
 use crate::shard::{self, EncodeOptions};
-use crate::store::{Claim, JobFolder, ProcessIdentity, RetentionPolicy, Store, StoreError, unix_milliseconds};
+use crate::store::{
+    Claim, JobFolder, ProcessIdentity, RankGroup, RetentionPolicy, Store, StoreError, unix_milliseconds,
+};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::Read;
@@ -63,6 +65,10 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
     let ranks_on_node = communicator.ranks_on_node();
     let threads = threads(&settings, ranks_on_node);
     let budget = Budget::new(settings.staging_max, ranks_on_node, Memory::of_this_process());
+    let group = match settings.files {
+        Files::Rank => None,
+        Files::Node => RankGroup::around(rank, communicator.node_ranks()),
+    };
     let pace = Pace {
         target: settings.round_target,
         ticks_max: settings.round_ticks_max,
@@ -94,6 +100,8 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         epoch,
         rank,
         world: u32::try_from(world).unwrap_or(u32::MAX),
+        group,
+        commit_timeout: settings.commit_timeout,
     };
     let pipeline = Pipeline::start(&job, &recorder, &options, threads);
     let (failed, first) = agreement.worst(u32::from(pipeline.is_err()), settings.agreement_timeout)?;
@@ -136,6 +144,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         program,
         recorder,
         encode,
+        group,
         staging: Staging::default(),
         budget,
         next_id,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! every rank   writer thread    encode → write → sync → rename → sync folder      = this rank's durable yes
+//!              (ranks that share a file say so in it, and the first of them gives it its name)
 //! rank 0       steward thread   all shards there? → manifest → retire the old
 //!                               requests of users · beats in the journal
 //! ```
@@ -20,10 +21,13 @@ use crate::freeze::{Arena, Changed, Frozen};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::Event;
 use crate::shard::{
-    Base, Compression, EncodeOptions, Grain, Lineage, Piece, ShardError, ShardIdentity, ShardSummary, ShardWriter,
+    Base, Compression, EncodeOptions, Grain, Lineage, Piece, ShardError, ShardIdentity, ShardPlace, ShardSummary,
+    ShardWriter,
 };
 use crate::state::Outline;
-use crate::store::{JobFolder, Manifest, ManifestNotes, RequestKind, RetentionPolicy, ShardFacts, temporary};
+use crate::store::{
+    JobFolder, Manifest, ManifestNotes, RankGroup, RequestKind, RetentionPolicy, ShardFacts, temporary,
+};
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -84,6 +88,8 @@ struct State {
     writing: bool,
     failed: Option<(CheckpointId, String)>,
     arena: Option<Arena>,
+    /// The newest checkpoint of which this rank's own part is durable, be it in a file that has no final name yet.
+    part: Option<CheckpointId>,
     /// The newest shard that has its final name, which a crash may still take away.
     named: Option<CheckpointId>,
     /// What the newest shard that is durable leaves for the next, and what changed in it.
@@ -135,6 +141,9 @@ pub(super) struct PipelineOptions {
     pub epoch: Epoch,
     pub rank: usize,
     pub world: u32,
+    /// The ranks that share a file with this one.
+    pub group: Option<RankGroup>,
+    pub commit_timeout: Duration,
 }
 
 /// The background threads of a rank.
@@ -287,7 +296,7 @@ impl Pipeline {
         self.shared.changed.notify_all();
     }
 
-    /// Rank 0: another rank has no part in checkpoint `id`, so that it will never be committed.
+    /// Another rank has no part in checkpoint `id`, so that it will never be committed: nobody need wait for it.
     pub(super) fn fail_elsewhere(&self, id: CheckpointId, why: &str) {
         self.shared.lock().failed_elsewhere = Some((id, why.to_owned()));
         self.shared.changed.notify_all();
@@ -302,6 +311,12 @@ impl Pipeline {
             (_, true) => Err("its shard was not written in time; the file system may hang".into()),
             _ => Ok(()),
         }
+    }
+
+    /// As [`Self::wait_for_writer`], but not until the other ranks' parts of the same file are durable, too.
+    pub(super) fn wait_for_part(&self, id: CheckpointId, deadline: Instant) -> Result<(), String> {
+        drop(self.wait_until(deadline, |state| !state.writing || state.part == Some(id)));
+        if self.shared.lock().part == Some(id) { Ok(()) } else { self.wait_for_writer(id, deadline) }
     }
 
     /// Rank 0: waits until checkpoint `id` is committed or dropped.
@@ -483,8 +498,8 @@ impl Writer {
             storage_bytes_per_second: choice.circumstances.storage,
             busy: choice.circumstances.busy,
             interval_seconds: choice.circumstances.interval,
-            nice: Some(self.nice),
             threads: u32::try_from(choice.threads).ok(),
+            nice: Some(self.nice),
             expected_bytes: Some(choice.stored as u64),
             expected_seconds: Some(choice.seconds),
         });
@@ -500,22 +515,64 @@ impl Writer {
         begun: Option<ShardWriter>,
         last_stored: Option<u64>,
     ) -> Result<ShardSummary, String> {
-        let path = self.job.shard_path(name, self.options.rank);
-        let unfinished = temporary(&path);
+        let place = self.job.place(name, self.options.rank, self.options.group);
+        let path = place.path();
+        let unfinished = temporary(path);
         let written = self.write_durably(name, work, begun, last_stored);
         let published = written.and_then(|summary| {
-            self.job.give_name(&unfinished, &path).map_err(|error| error.to_string())?;
-            // The manifest can be prepared while the name becomes durable.
-            self.shared.lock().named = Some(name.id);
+            self.shared.lock().part = Some(name.id);
             self.shared.changed.notify_all();
-            self.job.confirm(name).map_err(|error| error.to_string())?;
+            if self.gives_name() {
+                self.wait_for_group(name.id, &place.in_file(&unfinished))?;
+                self.job.give_name(&unfinished, path).map_err(|error| error.to_string())?;
+                // The manifest can be prepared while the name becomes durable.
+                self.shared.lock().named = Some(name.id);
+                self.shared.changed.notify_all();
+                self.job.confirm(name).map_err(|error| error.to_string())?;
+            }
             Ok(summary)
         });
         if published.is_err() {
-            // Its room is of more use than its remains.
+            // Its room is of more use than its remains, and whoever waits for this rank's part of it sees that none will come.
             let _ = self.job.medium().remove_file(&unfinished);
         }
         published
+    }
+
+    /// Whether this rank gives its file its final name: all do, but of those that share one only the first.
+    fn gives_name(&self) -> bool {
+        self.options.group.is_none_or(|group| group.leader() == self.options.rank)
+    }
+
+    /// Waits until the other ranks' parts of the file `own` are durable.
+    fn wait_for_group(&self, id: CheckpointId, own: &ShardPlace) -> Result<(), String> {
+        let Some(group) = self.options.group else { return Ok(()) };
+        let since = Instant::now();
+        loop {
+            match group.is_durable(&**self.job.medium(), own) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err("another rank of the node could not write its part; see its journal".into());
+                }
+                Err(error) => return Err(format!("cannot read {}: {error}", own.path().display())),
+            }
+            let waited = since.elapsed();
+            if waited >= self.options.commit_timeout {
+                return Err("the other ranks of the node did not write their parts in time".into());
+            }
+            let state = self.shared.lock();
+            if let Some((failed, why)) = &state.failed_elsewhere
+                && *failed == id
+            {
+                return Err(why.clone());
+            }
+            if state.stop {
+                return Err("the session ended before the other ranks of the node had written their parts".into());
+            }
+            let pause = (waited / LOOK_SHARE).clamp(LOOK_LEAST, LOOK_MOST);
+            drop(self.shared.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     /// Writes the shard under its temporary name. The folder it lies in becomes durable meanwhile: that takes about as long as
@@ -532,11 +589,22 @@ impl Writer {
             None => {
                 self.job.begin_checkpoint_folder(name).map_err(|error| error.to_string())?;
                 self.check_room(name, work.outline, last_stored)?;
-                begin_shard(&self.job, work.identity, work.outline, work.grains, &self.options.encode, work.lineage)
-                    .map_err(|error| error.to_string())?
+                begin_shard(
+                    &self.job,
+                    self.options.group,
+                    work.identity,
+                    work.outline,
+                    work.grains,
+                    &self.options.encode,
+                    work.lineage,
+                )
+                .map_err(|error| error.to_string())?
             }
         };
-        let confirm = || self.job.confirm_checkpoint_folder(name).map_err(|error| error.to_string());
+        let confirm = || match self.gives_name() {
+            true => self.job.confirm_checkpoint_folder(name).map_err(|error| error.to_string()),
+            false => Ok(()),
+        };
         thread::scope(|scope| {
             let confirming = thread::Builder::new().name("piton-folder".into()).spawn_scoped(scope, confirm);
             let summary = self.write_shard(writer, work)?;
@@ -561,11 +629,11 @@ impl Writer {
             .filter(|piece| !piece.bytes.is_empty())
             .collect();
         writer.write(&self.encoders, &pieces).map_err(|error| error.to_string())?;
-        let summary = writer.finish().map_err(|error| error.to_string())?;
+        // Before the shard: where ranks share a file, this rank's part counts once it is durable.
         for path in work.appended {
             make_durable(path).map_err(|error| format!("cannot make {} durable: {error}", path.display()))?;
         }
-        Ok(summary)
+        writer.finish().map_err(|error| error.to_string())
     }
 
     /// Refuses a checkpoint for which there is no room, before it fills the file system for everybody.
@@ -608,6 +676,7 @@ impl Work<'_> {
 /// Creates the file of a shard under its temporary name; what an earlier try left there is replaced.
 pub(super) fn begin_shard(
     job: &JobFolder,
+    group: Option<RankGroup>,
     identity: &ShardIdentity,
     outline: &Outline,
     grains: &[Grain],
@@ -615,8 +684,9 @@ pub(super) fn begin_shard(
     lineage: &Lineage,
 ) -> Result<ShardWriter, ShardError> {
     let name = CheckpointName { epoch: identity.epoch, id: identity.id };
-    let path = temporary(&job.shard_path(name, identity.rank as usize));
-    ShardWriter::create_in(&**job.medium(), &path, identity, outline, grains, options, lineage.clone())
+    let place = job.place(name, identity.rank as usize, group);
+    let unfinished = place.in_file(temporary(place.path()));
+    ShardWriter::create_in(&**job.medium(), &unfinished, identity, outline, grains, options, lineage.clone())
 }
 
 fn make_durable(path: &std::path::Path) -> io::Result<()> {
@@ -754,11 +824,12 @@ impl Steward {
     /// Which shards of a checkpoint are not there, and whether they may still come. `named`: this rank's own was.
     fn shards_missing(&mut self, order: &CommitOrder, named: bool) -> Option<Missing> {
         let present = self.job.shards_present(order.name);
-        for &rank in present.iter().flatten().filter(|rank| **rank < order.world as usize && named) {
+        let of_world = |(rank, _): &(&usize, &ShardPlace)| **rank < order.world as usize && named;
+        for (&rank, place) in present.iter().flatten().filter(of_world) {
             if self.facts.contains_key(&rank) {
                 continue;
             }
-            match self.job.shard_facts(order.name, rank) {
+            match self.job.shard_facts(place, rank) {
                 Ok(facts) => drop(self.facts.insert(rank, facts)),
                 // A newer attempt may have retired it.
                 Err(_) if self.is_taken_over(order) => return Some(Missing::ForEver(TAKEN_OVER.into())),
@@ -768,7 +839,7 @@ impl Steward {
         match present {
             Ok(ranks) if ranks.len() == order.world as usize && named => None,
             // Written and gone again: nobody will ever find all of them.
-            Ok(ranks) if named && !ranks.contains(&self.options.rank) => {
+            Ok(ranks) if named && !ranks.contains_key(&self.options.rank) => {
                 Some(Missing::ForEver("its folder was removed while it was written".into()))
             }
             // A newer attempt may have retired the others' shards: they would be waited for in vain.

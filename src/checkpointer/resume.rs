@@ -462,8 +462,11 @@ impl Checkpointer {
 
     fn open_shard(&self, manifest: &Manifest) -> Result<ShardReader, Trouble> {
         let (rank, name) = (self.agreement.rank(), manifest.name());
-        let path = self.job.shard_path(name, rank);
-        let shard = ShardReader::open(&**self.job.medium(), &path)?;
+        let place = match manifest.shard(rank) {
+            Some(entry) => self.job.place_of(name, entry),
+            None => self.job.place(name, rank, None),
+        };
+        let shard = ShardReader::open_at(&**self.job.medium(), &place)?;
         let expected = ShardIdentity {
             job: manifest.job.clone(),
             epoch: manifest.epoch,
@@ -475,7 +478,10 @@ impl Checkpointer {
         };
         let named = manifest.shard(rank).map(|entry| (entry.bytes, entry.xxh3_128.clone()));
         if *shard.identity() != expected || named != Some((shard.file_bytes(), format!("{:032x}", shard.digest()))) {
-            return Err(Trouble::Damaged(format!("{} is not the shard that the manifest names", path.display())));
+            return Err(Trouble::Damaged(format!(
+                "{} is not the shard that the manifest names",
+                place.path().display()
+            )));
         }
         Ok(shard)
     }

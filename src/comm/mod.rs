@@ -65,8 +65,13 @@ pub trait Communicator: std::fmt::Debug {
     /// The number of ranks.
     fn size(&self) -> usize;
 
+    /// The ranks that run on this rank's node, itself among them, in order.
+    fn node_ranks(&self) -> &[usize];
+
     /// How many ranks run on this rank's node, itself among them.
-    fn ranks_on_node(&self) -> usize;
+    fn ranks_on_node(&self) -> usize {
+        self.node_ranks().len()
+    }
 
     /// Starts a reduction to the greatest of each number over all ranks. Collective; returns at once.
     ///

@@ -35,7 +35,7 @@ pub struct Mpi {
     duplicate: ffi::MPI_Comm,
     rank: usize,
     size: usize,
-    ranks_on_node: usize,
+    node_ranks: Vec<usize>,
     pending: Option<Reduction>,
     /// A call had no answer or failed: the ranks may be at different places, and nothing collective may follow.
     is_lost: bool,
@@ -103,7 +103,7 @@ impl Mpi {
             duplicate,
             rank,
             size: count(size),
-            ranks_on_node: ranks_on_node(duplicate, rank)?,
+            node_ranks: node_ranks(duplicate, rank)?,
             pending: None,
             is_lost: false,
             is_released: false,
@@ -236,8 +236,8 @@ impl Communicator for Mpi {
         self.size
     }
 
-    fn ranks_on_node(&self) -> usize {
-        self.ranks_on_node
+    fn node_ranks(&self) -> &[usize] {
+        &self.node_ranks
     }
 
     fn start_max(&mut self, contribution: Round) -> Result<(), CommError> {
@@ -331,21 +331,30 @@ impl Reduction {
     }
 }
 
-/// How many ranks of `communicator` share this one's node. Collective.
-fn ranks_on_node(communicator: ffi::MPI_Comm, rank: usize) -> Result<usize, CommError> {
-    let mut size: c_int = 1;
-    // SAFETY: `communicator` is live, the rest are constants of the library and outputs of ours; what is made here is freed
-    // here.
+/// The ranks of `communicator` that share this one's node, in order. Collective.
+fn node_ranks(communicator: ffi::MPI_Comm, rank: usize) -> Result<Vec<usize>, CommError> {
+    // Ranks came from numbers of this type.
+    let own = c_int::try_from(rank).unwrap_or(0);
+    let mut ranks: Vec<c_int> = Vec::new();
+    // SAFETY: `communicator` is live, the rest are constants of the library and outputs of ours, of which the last is as long as
+    // there are ranks in `node`; what is made here is freed here.
     unsafe {
         let (kind, info) = (ffi::RSMPI_COMM_TYPE_SHARED, ffi::RSMPI_INFO_NULL);
         let mut node = ffi::RSMPI_COMM_NULL;
         let code = ffi::MPI_Comm_split_type(communicator, kind, 0, info, &raw mut node);
         check(rank, "MPI_Comm_split_type", code)?;
+        let mut size: c_int = 0;
         let counted = check(rank, "MPI_Comm_size", ffi::MPI_Comm_size(node, &raw mut size));
+        let gathered = counted.and_then(|()| {
+            ranks.resize(count(size), 0);
+            let (own, all, number) = ((&raw const own).cast(), ranks.as_mut_ptr().cast(), ffi::RSMPI_INT32_T);
+            check(rank, "MPI_Allgather", ffi::MPI_Allgather(own, 1, number, all, 1, number, node))
+        });
         check(rank, "MPI_Comm_free", ffi::MPI_Comm_free(&raw mut node))?;
-        counted?;
+        gathered?;
     }
-    Ok(count(size))
+    ranks.sort_unstable();
+    Ok(ranks.into_iter().map(count).collect())
 }
 
 /// A number of ranks, which MPI never has below zero.

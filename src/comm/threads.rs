@@ -46,7 +46,7 @@ impl Threads {
             .map(|rank| ThreadsRank {
                 world: Arc::clone(&world),
                 rank,
-                ranks_on_node: size,
+                node: (0..size).collect(),
                 switch: None,
                 next: 0,
                 pending: None,
@@ -139,7 +139,7 @@ impl Call {
 pub struct ThreadsRank {
     world: Arc<World>,
     rank: usize,
-    ranks_on_node: usize,
+    node: Vec<usize>,
     switch: Option<Arc<KillSwitch>>,
     /// The place of the next collective call in the order.
     next: u64,
@@ -199,10 +199,12 @@ impl ThreadsRank {
         self
     }
 
-    /// What [`Communicator::ranks_on_node`] says; without this call, all ranks are on one node.
+    /// Puts `ranks` ranks in a row on each node; without this call, all ranks are on one. To be said of every rank alike.
     #[must_use]
     pub fn on_node_of(mut self, ranks: usize) -> Self {
-        self.ranks_on_node = ranks;
+        let ranks = ranks.max(1);
+        let first = self.rank / ranks * ranks;
+        self.node = (first..(first + ranks).min(self.world.size)).collect();
         self
     }
 
@@ -317,8 +319,8 @@ impl Communicator for ThreadsRank {
         self.world.size
     }
 
-    fn ranks_on_node(&self) -> usize {
-        self.ranks_on_node
+    fn node_ranks(&self) -> &[usize] {
+        &self.node
     }
 
     fn start_max(&mut self, contribution: Round) -> Result<(), CommError> {

@@ -8,6 +8,7 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "resume" => ["required", "3/12"],
         "compression" => ["raw", "7"],
         "cpus" => ["own", "0-2,4"],
+        "files" => ["node", "rank"],
         "nice" => ["0", "19"],
         "log" => ["quiet", "verbose"],
         "tracking" => ["on", "off"],

@@ -82,6 +82,26 @@ impl fmt::Display for Nice {
     }
 }
 
+/// How many files a checkpoint is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Files {
+    /// One for each rank.
+    #[default]
+    Rank,
+    /// One for all ranks in a row that run on the same node.
+    Node,
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rank => "rank",
+            Self::Node => "node",
+        })
+    }
+}
+
 /// What the library prints to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -252,6 +272,7 @@ pub(super) enum Form {
     Switch,
     Compression,
     Processors,
+    Files,
     Log,
     Nice,
     Tracking,
@@ -273,6 +294,7 @@ impl fmt::Display for Form {
             Self::Switch => f.write_str("`true` or `false`"),
             Self::Compression => f.write_str("`auto`, `raw`, or a level from 1 to 19"),
             Self::Processors => f.write_str("`auto`, `own`, or numbers and ranges with commas between"),
+            Self::Files => f.write_str("`rank` or `node`"),
             Self::Log => f.write_str("`quiet`, `normal` or `verbose`"),
             Self::Nice => write!(f, "`auto`, or a whole number from 0 to {}", Nice::MOST),
             Self::Tracking => f.write_str("`auto`, `on` or `off`"),
@@ -440,6 +462,20 @@ impl FormValue for Nice {
         match (text, text.parse()) {
             ("auto", _) => Ok(Self::Auto),
             (_, Ok(nice @ 0..=Self::MOST)) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Self::Fixed(nice)),
+            _ => expected(form),
+        }
+    }
+
+    fn show(&self, _: &Form) -> String {
+        self.to_string()
+    }
+}
+
+impl FormValue for Files {
+    fn parse(form: &Form, text: &str) -> Result<Self, String> {
+        match text {
+            "rank" => Ok(Self::Rank),
+            "node" => Ok(Self::Node),
             _ => expected(form),
         }
     }

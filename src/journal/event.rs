@@ -125,12 +125,12 @@ pub enum Event {
         /// Seconds that steps lose for each second of encoding and writing, 0 to 1.
         busy: f64,
         interval_seconds: f64,
-        /// Their priority: 0, that of the application, to 19, the lowest.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        nice: Option<u8>,
         /// The threads that encode.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads: Option<u32>,
+        /// Their priority: 0, that of the application, to 19, the lowest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nice: Option<u8>,
         /// What the shard is expected to take: stored bytes, and processor seconds of encoding.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expected_bytes: Option<u64>,

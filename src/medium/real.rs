@@ -54,6 +54,13 @@ impl RealMedium {
         options
     }
 
+    fn open_or_make(self, path: &Path) -> io::Result<File> {
+        // Not `O_APPEND`: positions are the writers' own.
+        let file = self.options().write(true).create(true).truncate(false).open(path)?;
+        self.set_mode(&file)?;
+        Ok(file)
+    }
+
     fn set_mode(self, file: &File) -> io::Result<()> {
         // The mode given at creation passes through the umask; a group that was promised access must get it.
         match self.access {
@@ -97,11 +104,14 @@ impl Medium for RealMedium {
     }
 
     fn append(&self, path: &Path) -> io::Result<(Box<dyn MediumWrite>, u64)> {
-        // Not `O_APPEND`: positions are the writer's own, one writer a file.
-        let buffered = self.options().write(true).create(true).truncate(false).open(path)?;
-        self.set_mode(&buffered)?;
+        let buffered = self.open_or_make(path)?;
         let len = buffered.metadata()?.len();
         Ok((Box::new(RealWrite { buffered, direct: None }), len))
+    }
+
+    fn share(&self, path: &Path) -> io::Result<Box<dyn MediumWrite>> {
+        let buffered = self.open_or_make(path)?;
+        Ok(Box::new(RealWrite { direct: open_direct(path, &buffered), buffered }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn MediumRead>> {
@@ -159,7 +169,7 @@ impl Medium for RealMedium {
     }
 }
 
-/// A second descriptor of the file just created that bypasses the page cache, where the file system has that.
+/// A second descriptor of the file just opened that bypasses the page cache, where the file system has that.
 #[cfg(target_os = "linux")]
 fn open_direct(path: &Path, created: &File) -> Option<File> {
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_DIRECT;

@@ -446,12 +446,13 @@ impl Checkpoint {
         let Some(entry) = self.manifest.shard(rank as usize) else {
             return Err(ReadError::NoSuchRank { name: self.name(), rank, world });
         };
-        let path = self.job.shard_path(self.name(), rank as usize);
+        let place = self.job.place_of(self.name(), entry);
+        let path = place.path();
         let shard =
-            ShardReader::open(&**self.job.medium(), &path).map_err(|source| ReadError::Shard { rank, source })?;
+            ShardReader::open_at(&**self.job.medium(), &place).map_err(|source| ReadError::Shard { rank, source })?;
         let CheckpointName { epoch, id } = self.name();
         let expected = ShardIdentity { job: self.job.name().to_owned(), epoch, id, tick, step, rank, world };
-        let other = |what: String| Err(ReadError::OtherShard { rank, path: path.clone(), what });
+        let other = |what: String| Err(ReadError::OtherShard { rank, path: path.to_owned(), what });
         if *shard.identity() != expected {
             let ShardIdentity { job, epoch, id, step, rank, world, .. } = shard.identity();
             return other(format!(

@@ -7,6 +7,7 @@
 
 use super::checksum::checksum;
 use super::codec::{Codec, DecodeError, Decoder, grow};
+use super::joint::ShardPlace;
 use super::layout::{self, COMPLETE_VERSION, ChunkRecord, FOOTER_BYTES, FORMAT_VERSION, Fault, Footer, HEADER_BYTES};
 use super::layout::{Header, INDEX_HEAD_BYTES, IndexHead, LARGEST_HEADER_BYTES, PARENT_BYTES, RECORD_BYTES};
 use super::shelf::Shelf;
@@ -175,8 +176,17 @@ impl ShardReader {
     /// [`ShardError::Damaged`] where it is no shard, or no longer the one that was written; [`ShardError::Unsupported`]
     /// where a later version wrote it; [`ShardError::Read`] and [`ShardError::Memory`] where it cannot be read now.
     pub fn open(medium: &dyn Medium, path: &Path) -> Result<Self, ShardError> {
+        Self::open_at(medium, &ShardPlace::own(path))
+    }
+
+    /// As [`Self::open`], wherever the shard is.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_at(medium: &dyn Medium, place: &ShardPlace) -> Result<Self, ShardError> {
+        let path = place.path();
         let about = About(path);
-        let file = medium.open(path).map_err(|source| about.unread("opening it", source))?;
+        let file = place.open(medium).map_err(|source| about.unread("opening it", source))?;
         let file_bytes = file.len().map_err(|source| about.unread("asking for its length", source))?;
 
         let header_bytes = read_header(about, &*file, file_bytes)?;
@@ -207,7 +217,7 @@ impl ShardReader {
         let (fields, order) = arrange(about, &header, &footer, &outline, &parents, &records)?;
         let parent_files = parents
             .iter()
-            .map(|parent| open_parent(about, medium, &header.identity, parent))
+            .map(|parent| open_parent(medium, place, &header.identity, parent))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             path: path.to_owned(),
@@ -561,18 +571,19 @@ fn altered(what: &str) -> ChunkFault {
 /// Opens the shard that `parent` names: the file of the same name in the folder of its checkpoint, beside this one's. Where
 /// it is not the one that was referred to, this shard is of no use.
 fn open_parent(
-    about: About<'_>,
     medium: &dyn Medium,
+    place: &ShardPlace,
     identity: &ShardIdentity,
     parent: &Parent,
 ) -> Result<(PathBuf, Box<dyn MediumRead>), ShardError> {
+    let about = About(place.path());
     let beside = about.0.parent().and_then(Path::parent).zip(about.0.file_name());
     let Some((epoch_folder, file_name)) = beside else {
         return Err(about.damaged("it refers to other shards, and is in no folder beside which they could be"));
     };
     let path = epoch_folder.join(parent.id.folder()).join(file_name);
     let other = |what: &str| about.damaged(format!("it needs {}, which {what}", path.display()));
-    let file = match medium.open(&path) {
+    let file = match place.in_file(&*path).open(medium) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(other("is not there")),
         result => result.map_err(|source| about.unread(&format!("opening {}", path.display()), source))?,
     };

@@ -177,8 +177,18 @@ fn options(chunk_bytes: usize, compression: Compression) -> EncodeOptions {
 }
 
 fn write(medium: &dyn Medium, fields: &Fields, options: &EncodeOptions) -> Result<ShardSummary, ShardError> {
+    write_at(medium, &ShardPlace::own(file()), fields, options)
+}
+
+fn write_at(
+    medium: &dyn Medium,
+    place: &ShardPlace,
+    fields: &Fields,
+    options: &EncodeOptions,
+) -> Result<ShardSummary, ShardError> {
     let grains: Vec<Grain> = fields.iter().map(|field| field.3).collect();
-    let mut writer = ShardWriter::create(medium, file(), &identity(), &outline_of(fields), &grains, options)?;
+    let (outline, none) = (outline_of(fields), Lineage::default());
+    let mut writer = ShardWriter::create_in(medium, place, &identity(), &outline, &grains, options, none)?;
     let pieces = fields.iter().enumerate();
     let pieces: Vec<_> =
         pieces.map(|(field, (_, _, bytes, _))| Piece { field, offset: 0, bytes, changed: None }).collect();
@@ -565,4 +575,23 @@ fn the_shard_of_version_1_is_still_read() {
     let codecs: std::collections::BTreeSet<_> = reader.chunks().map(|chunk| chunk.codec.name()).collect();
     assert_eq!(codecs.into_iter().collect::<Vec<_>>(), ["constant", "planes", "raw"]);
     assert_eq!(reader.created(), UNIX_EPOCH + Duration::from_secs(1_750_000_000));
+}
+
+/// Files of several shards are read for ever: this one was made when the format was settled.
+#[test]
+fn the_shared_file_of_version_1_is_still_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/shared-v1.shards");
+    let place = |path: &Path, seat: u32| ShardPlace::shared(path, seat, 2).unwrap();
+    let fields = [every_kind(40), every_kind(50)];
+    if std::env::var_os("PITON_WRITE_GOLDEN").is_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("shared");
+        for (seat, fields) in (0..).zip(&fields) {
+            write_at(&RealMedium::default(), &place(&file, seat), fields, &options(256, Compression::Auto)).unwrap();
+        }
+        std::fs::copy(file, &path).unwrap();
+    }
+    for (seat, fields) in (0..).zip(&fields) {
+        assert_holds(&ShardReader::open_at(&RealMedium::default(), &place(&path, seat)).unwrap(), fields);
+    }
 }

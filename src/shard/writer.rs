@@ -12,6 +12,7 @@
 use super::base::{Base, BaseChunk, BaseField, Layer, Parent};
 use super::checksum::checksum;
 use super::codec::{Compression, Encoded, Encoder, grow};
+use super::joint::ShardPlace;
 use super::layout::{COMPLETE_VERSION, FORMAT_VERSION, RECORD_BYTES, SMALLEST_CHUNK_BYTES};
 use super::layout::{ChunkRecord, Footer, HEADER_BYTES, Header, IndexHead, LARGEST_CHUNK_BYTES, LONGEST_NAME};
 use super::shelf::Shelf;
@@ -641,23 +642,24 @@ impl ShardWriter {
         grains: &[Grain],
         options: &EncodeOptions,
     ) -> Result<Self, ShardError> {
-        Self::create_in(medium, path, identity, outline, grains, options, Lineage::default())
+        Self::create_in(medium, &ShardPlace::own(path), identity, outline, grains, options, Lineage::default())
     }
 
-    /// As [`Self::create`], for a shard that builds on another or that another may build on. A base that does not fit
+    /// As [`Self::create`], at any place, for a shard that builds on another or that another may build on. A base that does not fit
     /// (it is of another rank or attempt, a later checkpoint's, of other chunks) is as good as none.
     ///
     /// # Errors
     /// As [`Self::create`].
     pub fn create_in(
         medium: &dyn Medium,
-        path: &Path,
+        place: &ShardPlace,
         identity: &ShardIdentity,
         outline: &Outline,
         grains: &[Grain],
         options: &EncodeOptions,
         mut lineage: Lineage,
     ) -> Result<Self, ShardError> {
+        let path = place.path();
         let misuse = |what: String| Err(ShardError::Misuse { path: path.to_owned(), what });
         if identity.job.len() > LONGEST_NAME {
             return misuse(format!("the job's name is longer than {LONGEST_NAME} bytes"));
@@ -715,7 +717,7 @@ impl ShardWriter {
         .to_bytes();
 
         let write_error = |doing, source| ShardError::Write { path: path.to_owned(), doing, source };
-        let file = medium.create(path).map_err(|source| write_error("creating it", source))?;
+        let file = place.create(medium).map_err(|source| write_error("creating it", source))?;
         let mut output = Output::start(file, options.bandwidth)
             .map_err(|source| write_error("starting the writing thread", source))?;
         output.put(&header).map_err(|(doing, source)| write_error(doing, source))?;

@@ -4,12 +4,12 @@
 //! What must hold: looking changes nothing; a checkpoint that can't be read now is told from one that is damaged.
 
 use super::{
-    Explain, FieldSummary, JobFolder, MANIFEST_FILE, Manifest, NamedBlock, ShardEntry, StoreError, shard_file,
+    Explain, FieldSummary, JobFolder, MANIFEST_FILE, Manifest, NamedBlock, RankGroup, ShardEntry, StoreError,
     shard_rank, unix_milliseconds,
 };
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::medium::EntryKind;
-use crate::shard::{ShardIdentity, ShardReader};
+use crate::shard::{ShardIdentity, ShardPlace, ShardReader};
 use crate::state::FieldOutline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -177,8 +177,8 @@ impl JobFolder {
             Err(error) => return CheckpointState::Unreadable(error.to_string()),
         };
         let partial = CheckpointState::Partial { shards: ranks.len() };
-        let Some(first) = ranks.first() else { return partial };
-        match ShardReader::open(&*self.medium, &self.shard_path(name, *first)) {
+        let Some(first) = ranks.values().next() else { return partial };
+        match ShardReader::open_at(&*self.medium, first) {
             Ok(shard) => {
                 let ShardIdentity { world, step, .. } = *shard.identity();
                 if ranks.len() == world as usize { CheckpointState::Complete { world, step } } else { partial }
@@ -188,19 +188,23 @@ impl JobFolder {
         }
     }
 
-    /// The ranks whose shards have their final names, in order.
+    /// The ranks whose shards have their final names, and where they are.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn shards_present(&self, name: CheckpointName) -> Result<Vec<usize>, StoreError> {
+    pub fn shards_present(&self, name: CheckpointName) -> Result<BTreeMap<usize, ShardPlace>, StoreError> {
         let folder = self.checkpoint_folder(name);
         let entries = match self.medium.list(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             result => result.explain("list", &folder)?,
         };
-        let mut ranks: Vec<_> = entries.iter().filter_map(|entry| shard_rank(&entry.name)).collect();
-        ranks.sort_unstable();
-        Ok(ranks)
+        let mut present = BTreeMap::new();
+        for entry in &entries {
+            let group = RankGroup::from_file(&entry.name);
+            let ranks = group.iter().flat_map(RankGroup::ranks).chain(shard_rank(&entry.name));
+            present.extend(ranks.map(|rank| (rank, self.place(name, rank, group))));
+        }
+        Ok(present)
     }
 
     /// Whether a checkpoint has a manifest, of whatever content.
@@ -212,13 +216,13 @@ impl JobFolder {
         self.medium.exists(&path).explain("look for", &path)
     }
 
-    /// What a manifest says of the shard of `rank`, from its header and index.
+    /// What a manifest says of the shard of `rank`, which is at `place`, from its header and index.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] where it is damaged, [`StoreError::Io`] where it is missing or can't be read.
-    pub fn shard_facts(&self, name: CheckpointName, rank: usize) -> Result<ShardFacts, StoreError> {
-        let path = self.shard_path(name, rank);
-        let shard = ShardReader::open(&*self.medium, &path).map_err(|error| match error.is_damage() {
+    pub fn shard_facts(&self, place: &ShardPlace, rank: usize) -> Result<ShardFacts, StoreError> {
+        let path = place.path().to_owned();
+        let shard = ShardReader::open_at(&*self.medium, place).map_err(|error| match error.is_damage() {
             true => StoreError::Damaged { path: path.clone(), what: error.to_string() },
             false => StoreError::Io { action: "read", path: path.clone(), source: io::Error::other(error.to_string()) },
         })?;
@@ -227,7 +231,7 @@ impl JobFolder {
         let named = |(field, block)| NamedBlock { field, block };
         let entry = ShardEntry {
             rank: u32::try_from(rank).unwrap_or(u32::MAX),
-            file: shard_file(rank),
+            file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             bytes: shard.file_bytes(),
             raw_bytes: fields.iter().map(|field| field.bytes).sum(),
             xxh3_128: format!("{:032x}", shard.digest()),
@@ -260,7 +264,12 @@ impl JobFolder {
         world: u32,
         about: &ManifestNotes,
     ) -> Result<Manifest, StoreError> {
-        let facts = (0..world as usize).map(|rank| self.shard_facts(name, rank));
+        let present = self.shards_present(name)?;
+        let facts = (0..world as usize).map(|rank| match present.get(&rank) {
+            Some(place) => self.shard_facts(place, rank),
+            // That it is missing is said by the attempt to open it.
+            None => self.shard_facts(&ShardPlace::own(self.shard_path(name, rank)), rank),
+        });
         self.draft_from(name, about, facts.collect::<Result<_, _>>()?)
     }
 

@@ -6,7 +6,9 @@
 
 use super::{JobFolder, Manifest, ManifestNotes, StoreError, temporary};
 use crate::ids::CheckpointName;
-use crate::shard::{Codec, EncodeOptions, Grain, Piece, ShardError, ShardIdentity, ShardReader, ShardWriter};
+use crate::shard::{
+    Codec, EncodeOptions, Grain, Piece, ShardError, ShardIdentity, ShardPlace, ShardReader, ShardWriter,
+};
 use rayon::ThreadPool;
 use std::io;
 use std::path::Path;
@@ -29,8 +31,8 @@ impl JobFolder {
         progress: &dyn Fn(u64),
     ) -> Result<Manifest, StoreError> {
         self.make_checkpoint_folder(to)?;
-        for rank in 0..manifest.shards.len() {
-            let (from, path) = (self.shard_path(manifest.name(), rank), self.shard_path(to, rank));
+        for (rank, entry) in manifest.shards.iter().enumerate() {
+            let (from, path) = (self.place_of(manifest.name(), entry), self.shard_path(to, rank));
             self.rewrite(&from, &temporary(&path), to, pool, progress).map_err(|error| match error {
                 ShardError::Damaged { path, what } => StoreError::Damaged { path, what },
                 error => {
@@ -53,14 +55,14 @@ impl JobFolder {
     /// Writes the shard `from` to the new file `path`, complete in itself.
     fn rewrite(
         &self,
-        from: &Path,
+        from: &ShardPlace,
         path: &Path,
         to: CheckpointName,
         pool: &ThreadPool,
         progress: &dyn Fn(u64),
     ) -> Result<(), ShardError> {
         let medium = &**self.medium();
-        let shard = ShardReader::open(medium, from)?;
+        let shard = ShardReader::open_at(medium, from)?;
         let identity = ShardIdentity { epoch: to.epoch, id: to.id, ..shard.identity().clone() };
         let options = EncodeOptions { chunk_bytes: shard.chunk_bytes(), ..EncodeOptions::default() };
         let fields = &shard.outline().fields;

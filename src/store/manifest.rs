@@ -75,7 +75,7 @@ pub struct ShardEntry {
     pub rank: u32,
     /// The file's name, in the checkpoint's folder.
     pub file: String,
-    /// The file's length.
+    /// The file's length; of one that ranks share, that of this rank's part.
     pub bytes: u64,
     /// Bytes of the rank's state, before compression.
     pub raw_bytes: u64,
@@ -122,7 +122,9 @@ impl Manifest {
             return Some(format!("it names {} shards for {} ranks", self.shards.len(), self.world));
         }
         for (rank, shard) in self.shards.iter().enumerate() {
-            if shard.rank as usize != rank || shard.file != super::shard_file(rank) {
+            let shared = super::RankGroup::from_file(&shard.file);
+            let is_its = shared.map_or_else(|| shard.file == super::shard_file(rank), |group| group.has(rank));
+            if shard.rank as usize != rank || !is_its {
                 return Some(format!("its entry {rank} is that of rank {} in file {:?}", shard.rank, shard.file));
             }
         }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! <store>/<job>/claims/<epoch>.json             exclusive creation (link): who this attempt is
-//! <store>/<job>/<epoch>/<id>/rank-00003.shard   one rank's part
+//! <store>/<job>/<epoch>/<id>/rank-00003.shard   one rank's part; or, where the ranks of a node share a file,
+//! <store>/<job>/<epoch>/<id>/ranks-00000-00003.shards
 //! <store>/<job>/<epoch>/<id>/manifest.json      its presence commits the checkpoint
 //! <store>/<job>/<epoch>/resumed.json            what the attempt resumed from
 //! <store>/<job>/<epoch>/aside-<epoch>-<id>.json checkpoints found damaged by this attempt
@@ -24,9 +25,11 @@
 
 use crate::ids::{CheckpointName, Epoch};
 use crate::medium::{EntryKind, Medium, read_bounded};
+use crate::shard::{MOST_SEATS, ShardPlace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -143,6 +146,81 @@ pub fn shard_rank(file: &str) -> Option<usize> {
     (shard_file(rank) == file).then_some(rank)
 }
 
+/// Ranks in a row that run on one node and share a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RankGroup {
+    first: u32,
+    last: u32,
+}
+
+impl RankGroup {
+    /// The ranks in a row around `rank` among those of its node, `None` where it is alone.
+    #[must_use]
+    pub fn around(rank: usize, of_node: &[usize]) -> Option<Self> {
+        let among = |rank: &usize| of_node.contains(rank);
+        let first = (0..=rank).rev().take_while(among).last()?;
+        let last = (rank..).take_while(among).last()?;
+        Self::of(first, last)
+    }
+
+    fn of(first: usize, last: usize) -> Option<Self> {
+        let (first, last) = (u32::try_from(first).ok()?, u32::try_from(last).ok()?);
+        (first < last && last - first < MOST_SEATS).then_some(Self { first, last })
+    }
+
+    /// The name of the file in a checkpoint's folder.
+    #[must_use]
+    pub fn file(&self) -> String {
+        format!("ranks-{:05}-{:05}.shards", self.first, self.last)
+    }
+
+    /// The group whose file has this name.
+    #[must_use]
+    pub fn from_file(file: &str) -> Option<Self> {
+        let (first, last) = file.strip_prefix("ranks-")?.strip_suffix(".shards")?.split_once('-')?;
+        Self::of(first.parse().ok()?, last.parse().ok()?).filter(|group| group.file() == file)
+    }
+
+    /// Its ranks, in the order of their seats.
+    pub fn ranks(&self) -> RangeInclusive<usize> {
+        // Numbers of 32 bits fit.
+        self.first as usize..=self.last as usize
+    }
+
+    fn has(&self, rank: usize) -> bool {
+        self.ranks().contains(&rank)
+    }
+
+    /// The rank that gives the file its name.
+    #[must_use]
+    pub fn leader(&self) -> usize {
+        self.first as usize
+    }
+
+    /// Whether the parts of all its ranks are durable in the file that `leader` has its part in.
+    ///
+    /// # Errors
+    /// `NotFound` where a rank gave up, and removed the file; others of the system.
+    pub fn is_durable(&self, medium: &dyn Medium, leader: &ShardPlace) -> io::Result<bool> {
+        for seat in 1..=self.last - self.first {
+            if !leader.is_durable(medium, seat)? {
+                // What a rank removed, one that comes later makes anew.
+                return match leader.is_durable(medium, 0)? {
+                    true => Ok(false),
+                    false => Err(io::ErrorKind::NotFound.into()),
+                };
+            }
+        }
+        Ok(true)
+    }
+
+    /// The part of `rank` of the file in `folder`.
+    fn place(&self, folder: &Path, rank: usize) -> Option<ShardPlace> {
+        let seat = u32::try_from(rank).ok()?.checked_sub(self.first)?;
+        ShardPlace::shared(folder.join(self.file()), seat, self.last - self.first + 1)
+    }
+}
+
 /// An epoch that somebody claimed, and the claim, where it can be read.
 pub type FoundClaim = (Epoch, Result<Claim, StoreError>);
 
@@ -256,6 +334,19 @@ impl JobFolder {
     #[must_use]
     pub fn shard_path(&self, name: CheckpointName, rank: usize) -> PathBuf {
         self.checkpoint_folder(name).join(shard_file(rank))
+    }
+
+    /// Where the part of `rank` belongs: in the file of `group`, or one of its own.
+    #[must_use]
+    pub fn place(&self, name: CheckpointName, rank: usize, group: Option<RankGroup>) -> ShardPlace {
+        let shared = group.and_then(|group| group.place(&self.checkpoint_folder(name), rank));
+        shared.unwrap_or_else(|| ShardPlace::own(self.shard_path(name, rank)))
+    }
+
+    /// Where the part of a rank is, by the manifest of its checkpoint.
+    #[must_use]
+    pub fn place_of(&self, name: CheckpointName, entry: &ShardEntry) -> ShardPlace {
+        self.place(name, entry.rank as usize, RankGroup::from_file(&entry.file))
     }
 
     fn manifest_path(&self, name: CheckpointName) -> PathBuf {
@@ -768,16 +859,17 @@ impl JobFolder {
         if self.has_manifest(name)? {
             return Ok(());
         }
-        let shard = self.shard_path(name, rank);
-        match self.give_name(&shard, &temporary(&shard)) {
-            // Without it there is nothing that anybody could commit.
+        let present = self.shards_present(name)?;
+        // Without it there is nothing that anybody could commit.
+        let Some(shard) = present.get(&rank).map(ShardPlace::path) else { return self.remove(name) };
+        match self.give_name(shard, &temporary(shard)) {
             Err(error) if error.is_absence() => return self.remove(name),
             result => result?,
         }
         match self.has_manifest(name) {
             Ok(false) => self.remove(name),
             noticed => {
-                self.publish(&temporary(&shard), &shard)?;
+                self.publish(&temporary(shard), shard)?;
                 noticed.map(drop)
             }
         }

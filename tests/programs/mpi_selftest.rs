@@ -21,6 +21,7 @@ fn round(number: usize) -> Round {
 fn exercise(comm: &mut Mpi) {
     let (rank, size) = (comm.rank(), comm.size());
     assert!((1..=size).contains(&comm.ranks_on_node()));
+    assert!(comm.node_ranks().is_sorted() && comm.node_ranks().contains(&rank));
     assert_eq!(comm.test_max(), Ok(None), "nothing is in flight");
     for turn in 0..50 {
         let expected: Round =

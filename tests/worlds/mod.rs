@@ -358,8 +358,8 @@ pub fn violation(image: &Image, facts: &Facts, world: usize) -> Option<Violation
                 return Err(format!("it is of {} ranks", manifest.world));
             }
             for rank in 0..world {
-                let shard = ShardReader::open(&medium, &job.shard_path(name, rank)).map_err(|e| e.to_string())?;
                 let entry = manifest.shard(rank).ok_or("no entry")?;
+                let shard = ShardReader::open_at(&medium, &job.place_of(name, entry)).map_err(|e| e.to_string())?;
                 if entry.xxh3_128 != format!("{:032x}", shard.digest()) || entry.bytes != shard.file_bytes() {
                     return Err(format!("rank {rank} has another shard"));
                 }

@@ -19,7 +19,8 @@ fn write_in(
     let identity = ShardIdentity { id: CheckpointId(id), ..identity() };
     let (options, outline) = (options(chunk, Compression::Auto), outline_of(fields));
     let mut writer =
-        ShardWriter::create_in(medium, &path_of(id), &identity, &outline, &grains, &options, lineage).unwrap();
+        ShardWriter::create_in(medium, &ShardPlace::own(path_of(id)), &identity, &outline, &grains, &options, lineage)
+            .unwrap();
     let pieces: Vec<_> = fields
         .iter()
         .enumerate()

@@ -442,8 +442,8 @@ fn from_journal(
                     storage_bytes_per_second,
                     busy,
                     interval_seconds,
-                    nice,
                     threads,
+                    nice,
                     expected_bytes,
                     expected_seconds,
                 },
@@ -458,9 +458,9 @@ fn from_journal(
                 encoding = Some(Encoding {
                     storage_bytes_per_second,
                     busy,
-                    nice,
                     interval_seconds,
                     threads,
+                    nice,
                     expected_bytes,
                     expected_seconds,
                 });
