@@ -78,12 +78,17 @@ fn ranks_of_a_node_share_a_file_and_whatever_reads_finds_its_part() {
     let newest = reader.find(Selection::Latest).unwrap();
     let manifest = reader.job().manifest(newest).unwrap();
     assert!(!manifest.parents.is_empty(), "it builds on others");
+    let version = |epoch, id| {
+        let text = std::fs::read_to_string(checkpoint(folder.path(), epoch, id).join("manifest.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["version"].as_u64().unwrap()
+    };
+    assert_eq!(version(1, 5), 2, "older readers don't know such files");
     let verdict = reader.verify(newest, &|_| {});
     assert!(verdict.problems.is_empty(), "{:?}", verdict.problems);
     // Another attempt goes on from it, be it with files of each rank; and the other way round.
     let (resumed, settled) = run(folder.path(), "rank", 7, &Faults::default());
     assert_eq!((resumed.unwrap().step, settled), (5, vec![committed(6), committed(7)]));
-    assert_eq!(names(&checkpoint(folder.path(), 2, 7)).len(), RANKS + 1);
+    assert_eq!((names(&checkpoint(folder.path(), 2, 7)).len(), version(2, 7)), (RANKS + 1, 1));
     let (resumed, _) = run(folder.path(), "node", 8, &Faults::default());
     assert_eq!(resumed.unwrap().step, 7);
     assert_eq!(names(&checkpoint(folder.path(), 3, 8)).len(), 3);

@@ -9,8 +9,8 @@ use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::state::{Block, FieldClass};
 use serde::{Deserialize, Serialize};
 
-/// Version of the manifest format.
-pub const MANIFEST_VERSION: u32 = 1;
+/// The newest version of the manifest format: shards may share a file.
+pub const MANIFEST_VERSION: u32 = 2;
 
 /// What a committed checkpoint consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +106,13 @@ impl Manifest {
     #[must_use]
     pub fn shard(&self, rank: usize) -> Option<&ShardEntry> {
         self.shards.get(rank)
+    }
+
+    /// The version that it is written as: the first, where every shard has a file of its own, since older readers know that one.
+    #[must_use]
+    pub(super) fn version(&self) -> u32 {
+        let is_shared = |shard: &ShardEntry| super::RankGroup::from_file(&shard.file).is_some();
+        if self.shards.iter().any(is_shared) { MANIFEST_VERSION } else { 1 }
     }
 
     /// It and all checkpoints without which it can't be read.

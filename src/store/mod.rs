@@ -669,7 +669,7 @@ impl JobFolder {
 
     fn write_manifest(&self, manifest: &Manifest, path: &Path, temporary: &Path) -> Result<(), StoreError> {
         let bytes =
-            sealed::seal("manifest", MANIFEST_VERSION, manifest).map_err(io::Error::other).explain("encode", path)?;
+            sealed::seal("manifest", manifest.version(), manifest).map_err(io::Error::other).explain("encode", path)?;
         self.write_new(temporary, &bytes)
     }
 

@@ -24,14 +24,14 @@ pub enum SealError {
     /// Its bytes are not what was written.
     #[error("damaged: {0}")]
     Damaged(String),
-    /// It is whole, but of a version or kind that this library does not know.
-    #[error("it is version {found} of a {kind}; this library reads version {known}: use a newer Piton")]
+    /// It is whole, but of a version that this library does not know.
+    #[error("it is version {found} of a {kind}; this library reads versions up to {known}: use a newer Piton")]
     Version {
         /// The kind of document.
         kind: String,
         /// The version found.
         found: u32,
-        /// The version known here.
+        /// The newest version known here.
         known: u32,
     },
 }
@@ -61,7 +61,7 @@ pub fn seal<T: Serialize>(kind: &str, version: u32, body: &T) -> Result<Vec<u8>,
     Ok(text)
 }
 
-/// The body of a document that [`seal`] made.
+/// The body of a document that [`seal`] made, of any version up to `version`.
 ///
 /// # Errors
 /// [`SealError`] where it is damaged, or of another kind or version.
@@ -82,7 +82,7 @@ pub fn open<T: DeserializeOwned>(kind: &str, version: u32, bytes: &[u8]) -> Resu
     if head.piton != kind {
         return Err(SealError::Damaged(format!("it is a {}, not a {kind}", head.piton)));
     }
-    if head.version != version {
+    if !(1..=version).contains(&head.version) {
         return Err(SealError::Version { kind: kind.to_owned(), found: head.version, known: version });
     }
     let document: Document<T> = serde_json::from_slice(bytes).map_err(|error| SealError::Damaged(error.to_string()))?;
@@ -113,6 +113,7 @@ mod tests {
     #[test]
     fn another_kind_or_version_is_named() {
         let sealed = seal("claim", 2, &1).unwrap();
+        assert_eq!(open::<i32>("claim", 3, &sealed), Ok(1), "an older one than is written now");
         assert!(matches!(open::<i32>("manifest", 2, &sealed), Err(SealError::Damaged(_))));
         let error = open::<i32>("claim", 1, &sealed).unwrap_err();
         assert_eq!(error, SealError::Version { kind: "claim".into(), found: 2, known: 1 });
