@@ -389,6 +389,8 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
+        // What it starts begins where this thread may run: not on the one processor of a rank that is bound to it.
+        self.options.background.enter(0);
         loop {
             let (task, last_stored, lost, processors) = {
                 let mut state = self.shared.lock();
