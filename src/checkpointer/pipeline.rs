@@ -546,12 +546,11 @@ impl Writer {
         self.options.group.is_none_or(|group| group.leader() == self.options.rank)
     }
 
-    /// Waits until the other ranks' parts of the file `own` are durable.
+    /// Waits until the parts of other ranks in the file of `own`, where there are any, are durable.
     fn wait_for_group(&self, id: CheckpointId, own: &ShardPlace) -> Result<(), String> {
-        let Some(group) = self.options.group else { return Ok(()) };
         let since = Instant::now();
         loop {
-            match group.is_durable(&**self.job.medium(), own) {
+            match own.all_are_durable(&**self.job.medium()) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

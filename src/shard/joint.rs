@@ -95,17 +95,33 @@ impl ShardPlace {
         Ok(Box::new(SharedRead { file, seat, seats, len }))
     }
 
-    /// Whether the part of seat `seat` of the same file is durable, as its rank said. Only ranks of one node can ask, while they
-    /// run, and only before the file has its final name.
+    /// Whether the parts of all ranks of the file are durable, as they said themselves. Only a rank of theirs whose own part is can
+    /// ask, while they run, and only before the file has its final name. A file that is not shared has nobody else to wait for.
     ///
     /// # Errors
-    /// `NotFound` where the file was removed, and those of the system.
-    pub fn is_durable(&self, medium: &dyn Medium, seat: u32) -> io::Result<bool> {
-        let mut word = [0; 8];
-        match medium.open(&self.path)?.read_at(u64::from(seat) * SEAT + WORD_AT, &mut word) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            result => result.map(|()| word == DURABLE),
+    /// `NotFound` where a rank gave up, and removed the file; others of the system.
+    pub fn all_are_durable(&self, medium: &dyn Medium) -> io::Result<bool> {
+        let Some((own, seats)) = self.seat else { return Ok(true) };
+        let file = medium.open(&self.path)?;
+        // What a rank removed, one that comes later makes anew.
+        if !is_durable(&*file, own)? {
+            return Err(io::ErrorKind::NotFound.into());
         }
+        for seat in 0..seats {
+            if !is_durable(&*file, seat)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether the rank of seat `seat` said that its part is durable.
+fn is_durable(file: &dyn MediumRead, seat: u32) -> io::Result<bool> {
+    let mut word = [0; 8];
+    match file.read_at(u64::from(seat) * SEAT + WORD_AT, &mut word) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        result => result.map(|()| word == DURABLE),
     }
 }
 
@@ -267,9 +283,10 @@ mod tests {
                 for (number, piece) in content(rank).chunks(700_000).enumerate() {
                     file.write_at(number as u64 * 700_000, piece).unwrap();
                 }
-                prop_assert!(!seat(&path, 0).is_durable(&medium, rank).unwrap());
+                prop_assert!(!is_durable(&*medium.open(&path).unwrap(), rank).unwrap());
                 file.sync().unwrap();
-                prop_assert!(seat(&path, 0).is_durable(&medium, rank).unwrap());
+                prop_assert!(is_durable(&*medium.open(&path).unwrap(), rank).unwrap());
+                prop_assert_eq!(seat(&path, 0).all_are_durable(&medium).unwrap(), rank + 1 == SEATS);
             }
             for rank in 0..SEATS {
                 let (file, expected) = (seat(&path, rank).open(&medium).unwrap(), content(rank));
@@ -329,7 +346,7 @@ mod tests {
     fn places_make_sense() {
         let folder = tempfile::tempdir().unwrap();
         let (medium, path) = (RealMedium::default(), folder.path().join("ranks.shards"));
-        assert_eq!(seat(&path, 0).is_durable(&medium, 2).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(seat(&path, 0).all_are_durable(&medium).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(ShardPlace::shared(&path, 3, SEATS), None);
         assert_eq!(ShardPlace::shared(&path, 0, MOST_SEATS + 1), None);
         let (own, other) = (ShardPlace::own(&path), folder.path().join("other"));

@@ -197,23 +197,6 @@ impl RankGroup {
         self.first as usize
     }
 
-    /// Whether the parts of all its ranks are durable in the file that `leader` has its part in.
-    ///
-    /// # Errors
-    /// `NotFound` where a rank gave up, and removed the file; others of the system.
-    pub fn is_durable(&self, medium: &dyn Medium, leader: &ShardPlace) -> io::Result<bool> {
-        for seat in 1..=self.last - self.first {
-            if !leader.is_durable(medium, seat)? {
-                // What a rank removed, one that comes later makes anew.
-                return match leader.is_durable(medium, 0)? {
-                    true => Ok(false),
-                    false => Err(io::ErrorKind::NotFound.into()),
-                };
-            }
-        }
-        Ok(true)
-    }
-
     /// The part of `rank` of the file in `folder`.
     fn place(&self, folder: &Path, rank: usize) -> Option<ShardPlace> {
         let seat = u32::try_from(rank).ok()?.checked_sub(self.first)?;
