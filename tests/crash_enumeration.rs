@@ -189,26 +189,21 @@ fn one_rank_survives_every_crash() {
     );
 }
 
+fn extent_of_two() -> Extent {
+    match is_long() {
+        true => Extent { bound: 200, recoveries: usize::MAX, second: 100 },
+        false => Extent { bound: 16, recoveries: 250, second: 3 },
+    }
+}
+
 #[test]
 fn two_ranks_survive_every_crash() {
-    enumerate(
-        TWO,
-        match is_long() {
-            true => Extent { bound: 200, recoveries: usize::MAX, second: 100 },
-            false => Extent { bound: 16, recoveries: 250, second: 3 },
-        },
-    );
+    enumerate(TWO, extent_of_two());
 }
 
 #[test]
 fn two_ranks_that_share_a_file_survive_every_crash() {
-    enumerate(
-        TWO_IN_A_FILE,
-        match is_long() {
-            true => Extent { bound: 200, recoveries: usize::MAX, second: 100 },
-            false => Extent { bound: 16, recoveries: 250, second: 3 },
-        },
-    );
+    enumerate(TWO_IN_A_FILE, extent_of_two());
 }
 
 /// Tells apart where in the code an operation is made: a sync of a folder by what the same thread changed before it.

@@ -265,10 +265,10 @@ impl JobFolder {
         about: &ManifestNotes,
     ) -> Result<Manifest, StoreError> {
         let present = self.shards_present(name)?;
-        let facts = (0..world as usize).map(|rank| match present.get(&rank) {
-            Some(place) => self.shard_facts(place, rank),
-            // That it is missing is said by the attempt to open it.
-            None => self.shard_facts(&ShardPlace::own(self.shard_path(name, rank)), rank),
+        let facts = (0..world as usize).map(|rank| {
+            // That one is missing is said by the attempt to open it.
+            let place = present.get(&rank).cloned().unwrap_or_else(|| self.place(name, rank, None));
+            self.shard_facts(&place, rank)
         });
         self.draft_from(name, about, facts.collect::<Result<_, _>>()?)
     }
