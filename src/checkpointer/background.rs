@@ -43,24 +43,22 @@ impl Background {
     }
 
     fn part_of_processors(&self, ranks_on_node: usize) -> Option<f64> {
-        let own = std::thread::available_parallelism().map_or(1, usize::from);
-        let part = |all: usize| all as f64 / ranks_on_node.max(1) as f64;
         match &self.cpus {
             // Named for the purpose.
             Processors::List(_) => None,
-            Processors::Own if own < installed_processors().unwrap_or(own) => Some(own as f64),
-            Processors::Own => Some(part(own)),
+            Processors::Own => Some(own_part_of_processors(ranks_on_node)),
             Processors::All => {
+                let own = allowed_processors();
                 let count = || {
                     self.enter(0);
-                    std::thread::available_parallelism().map_or(own, usize::from)
+                    allowed_processors()
                 };
                 // A thread of its own: this one stays where it is.
                 let all = std::thread::scope(|scope| {
                     let counting = std::thread::Builder::new().spawn_scoped(scope, count);
                     counting.ok().and_then(|counting| counting.join().ok())
                 });
-                Some(part(all.unwrap_or(own)))
+                Some(all.unwrap_or(own) as f64 / ranks_on_node.max(1) as f64)
             }
         }
     }
@@ -96,8 +94,21 @@ impl Background {
     }
 }
 
+/// How many processors this thread may run on.
+fn allowed_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How many of the processors that it may run on are for this rank: one that is bound to some has them for itself; unbound ranks
+/// share all.
+pub(super) fn own_part_of_processors(ranks_on_node: usize) -> f64 {
+    let own = allowed_processors();
+    let is_bound = own < installed_processors().unwrap_or(own);
+    if is_bound { own as f64 } else { own as f64 / ranks_on_node.max(1) as f64 }
+}
+
 /// The processors of the node, whether this process may use them or not.
-pub(super) fn installed_processors() -> Option<usize> {
+fn installed_processors() -> Option<usize> {
     let count = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten()?;
     usize::try_from(count).ok()
 }

@@ -5,7 +5,7 @@
 //! in the store is changed before the claim.
 
 use super::agreement::{Agreement, Pace};
-use super::background::{Background, installed_processors};
+use super::background::{Background, own_part_of_processors};
 use super::chain::Chain;
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::recorder::Recorder;
@@ -177,10 +177,8 @@ fn threads(settings: &Settings, ranks_on_node: usize) -> usize {
     if settings.threads > 0 {
         return settings.threads as usize;
     }
-    let all = std::thread::available_parallelism().map_or(1, usize::from);
-    let installed = installed_processors().unwrap_or(all);
-    // A rank bound to some processors has them for itself; unbound ranks share all.
-    if all < installed { all } else { (all / ranks_on_node.max(1)).max(1) }
+    // The whole ones, and one at the least.
+    (own_part_of_processors(ranks_on_node) as usize).max(1)
 }
 
 /// Rank 0: reads the settings, looks into the store, and claims an epoch.
