@@ -17,11 +17,13 @@ use serde::{Deserialize, Serialize};
 
 mod event;
 mod read;
+mod schedule;
 mod time;
 mod write;
 
 pub use event::{End, Event};
 pub use read::{Journal, Reader, Tail, read, tail, tails};
+pub use schedule::{Rule, Schedule};
 pub use time::{NotATime, WallTime};
 pub use write::JournalWriter;
 

@@ -36,6 +36,7 @@
 //! | settings, and where each comes from | [`config`] |
 //! | reading checkpoints without the application | [`reader`] |
 //! | what happened to a job | [`journal`] |
+//! | when checkpoints are taken, and what any interval wastes | [`schedule`] |
 //! | where checkpoints live, and what a crash can't do to them | [`store`], [`medium`] |
 //! | the bytes of a shard | [`shard`] |
 //!
@@ -54,6 +55,7 @@ pub mod ids;
 pub mod journal;
 pub mod medium;
 pub mod reader;
+pub mod schedule;
 pub mod shard;
 pub mod state;
 pub mod store;

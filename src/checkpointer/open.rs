@@ -121,6 +121,8 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         request: if settings.fresh { "fresh".to_owned() } else { settings.resume.to_string() },
         boot_id: process.boot_id,
         batch_restarts: process.slurm_job.is_some().then_some(process.slurm_restarts),
+        allocation_end: None,
+        nodes: None,
         batch_job: process.slurm_job,
     });
     let changed = settings.table().into_iter().filter(|row| row.origin != Origin::Default);

@@ -1,5 +1,6 @@
 //! Everything that a journal can say.
 
+use super::{Schedule, WallTime};
 use crate::ids::{CheckpointId, Epoch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -49,6 +50,12 @@ pub enum Event {
         /// How often the batch system started that job again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         batch_restarts: Option<u32>,
+        /// When the batch system takes the nodes away, where it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        allocation_end: Option<WallTime>,
+        /// The nodes that the ranks run on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nodes: Option<u32>,
     },
     /// An older attempt of the job still seemed to run, and was taken over from.
     TookOver { epoch: Epoch },
@@ -164,6 +171,16 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         label: Option<String>,
     },
+    /// When the next checkpoint is due by time, and what that follows from; at first, and whenever it changes noticeably.
+    Scheduled(Box<Schedule>),
+    /// Somebody foresees a failure of this rank's job, in `lead_seconds` where that is known.
+    Predicted {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lead_seconds: Option<f64>,
+        what: String,
+    },
+    /// Whoever started an earlier attempt knows how it ended: whether by a failure, whatever its journal suggests.
+    EndExplained { epoch: Epoch, failure: bool, reason: String },
     /// A checkpoint was due and not begun, on all ranks alike.
     Skipped { step: u64, reason: String },
     /// A checkpoint was begun and given up; the one before it stands.

@@ -10,6 +10,30 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+fn schedule() -> Schedule {
+    Schedule {
+        rule: Rule::Daly,
+        next_seconds: Some(5.0),
+        interval_seconds: Some(305.0),
+        optimum_seconds: Some(303.0),
+        cost_seconds: 2.0,
+        blocked_seconds: Some(1.5),
+        slowed_seconds: Some(0.5),
+        latency_seconds: None,
+        restart_seconds: None,
+        downtime_seconds: None,
+        step_seconds: Some(0.25),
+        mtbf_seconds: 3600.0,
+        mtbf_low_seconds: 1800.0,
+        mtbf_high_seconds: 7200.0,
+        mtbf_now_seconds: Some(2000.0),
+        failures: 3.0,
+        observed_seconds: 1e4,
+        recall: 0.0,
+        waste: Some(0.01),
+    }
+}
+
 /// One event of every kind that is written.
 fn every_event() -> Vec<Event> {
     let (epoch, id, text) = (Epoch(3), CheckpointId(12), || "because".to_owned());
@@ -25,6 +49,8 @@ fn every_event() -> Vec<Event> {
             boot_id: Some(text()),
             batch_job: None,
             batch_restarts: Some(2),
+            allocation_end: Some(WallTime::from_unix_ms(1_800_000_000_000)),
+            nodes: Some(4),
         },
         Event::TookOver { epoch },
         Event::Configuration { settings: BTreeMap::from([("keep".to_owned(), "3 (default)".to_owned())]) },
@@ -32,6 +58,9 @@ fn every_event() -> Vec<Event> {
         Event::StagingPlan { state_bytes: 9, arena_bytes: 7, streamed_bytes: 2, limit_bytes: Some(8), why: text() },
         Event::TrackingOff { reason: text() },
         Event::Beat { step: u64::MAX },
+        Event::Scheduled(Box::new(schedule())),
+        Event::Predicted { lead_seconds: Some(2.5), what: text() },
+        Event::EndExplained { epoch, failure: true, reason: text() },
         Event::Resumed { epoch, id, step: 9, seconds: 0.25, bytes: 7, rolled_forward: true },
         Event::FreshStart { reason: text() },
         Event::AlreadyFinished { epoch, id, step: 9 },

@@ -1,0 +1,371 @@
+//! What the journals of earlier attempts tell: when the job failed, what checkpoints cost, and where the time went.
+//!
+//! Comes in: the records of each attempt's first rank, in order. Goes out: what the scheduler of the next attempt starts with, and an
+//! account of the job's time. What must hold: the end of an allocation, a user's halt, a requeue and a preemption are no
+//! failures; what is not known of an attempt is left out, never made up.
+//!
+//! How an attempt ended, where it said nothing itself:
+//!
+//! | seen | ending |
+//! | --- | --- |
+//! | a later record that explains it (whoever started the ranks knows) | as that says |
+//! | its last sign of life lies within a minute of its allocation's end | the allocation ended |
+//! | the next attempt is of the same batch job, which was started again | requeued or preempted |
+//! | none of these | failed |
+
+use super::prediction::TrackRecord;
+use super::scheduler::Scheduler;
+use crate::ids::{CheckpointId, CheckpointName, Epoch};
+use crate::journal::{End, Event, Record, WallTime};
+use serde::Serialize;
+use std::time::Duration;
+
+/// A last sign of life so close to the end of the allocation, or after it, is explained by that end.
+const NEAR_THE_END: Duration = Duration::from_secs(60);
+/// A prediction without a time counts as right where a failure follows so soon.
+const PREDICTED_WITHIN: f64 = 3600.0;
+/// Checkpoints of an attempt that are remembered; the newest say what one costs now.
+const REMEMBERED: usize = 4096;
+
+/// A checkpoint that an attempt took.
+#[derive(Debug, Clone, PartialEq)]
+struct Taken {
+    id: CheckpointId,
+    at: WallTime,
+    blocked: f64,
+    slowed: Option<f64>,
+    latency: Option<f64>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It runs still, as far as its journal tells.
+    Open,
+    /// The job is done.
+    Finished,
+    /// A user halted it.
+    Halted,
+    /// Its allocation ended.
+    AllocationEnded,
+    /// The batch system started it again: requeued or preempted.
+    Requeued,
+    /// Something else that whoever started it does not call a failure.
+    NoFailure,
+    /// It failed.
+    Failed,
+}
+
+/// One attempt, as its first rank's journal tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    epoch: Epoch,
+    started: WallTime,
+    last: WallTime,
+    computing: Option<WallTime>,
+    resumed: Option<(CheckpointName, f64)>,
+    last_step: u64,
+    batch: Option<(String, u32)>,
+    allocation_end: Option<WallTime>,
+    end: Option<End>,
+    checkpoints: Vec<Taken>,
+    step_seconds: Option<f64>,
+    predictions: Vec<(WallTime, Option<f64>)>,
+    /// What it knows of others' ends.
+    explains: Vec<(Epoch, bool)>,
+    schedule: Option<(WallTime, crate::journal::Schedule)>,
+}
+
+impl Attempt {
+    /// From the records of its first rank; `None` where no attempt of the application began.
+    #[must_use]
+    pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<Self> {
+        let mut attempt: Option<Self> = None;
+        for record in records {
+            match &mut attempt {
+                None => attempt = Self::begin(record),
+                Some(attempt) => attempt.note(record),
+            }
+        }
+        attempt
+    }
+
+    /// The attempt that this record begins, if it does.
+    pub fn begin(record: &Record) -> Option<Self> {
+        let Event::AttemptStarted { batch_job, batch_restarts, allocation_end, .. } = &record.event else {
+            return None;
+        };
+        Some(Self {
+            epoch: record.epoch,
+            started: record.at,
+            last: record.at,
+            computing: None,
+            resumed: None,
+            last_step: 0,
+            batch: batch_job.clone().map(|job| (job, batch_restarts.unwrap_or(0))),
+            allocation_end: *allocation_end,
+            end: None,
+            checkpoints: Vec::new(),
+            step_seconds: None,
+            predictions: Vec::new(),
+            explains: Vec::new(),
+            schedule: None,
+        })
+    }
+
+    /// Takes the next record of its first rank into account.
+    pub fn note(&mut self, record: &Record) {
+        // Clocks may be set back.
+        self.last = self.last.max(record.at);
+        match &record.event {
+            Event::Plan { .. } => self.computing = self.computing.or(Some(record.at)),
+            Event::Resumed { epoch, id, step, seconds, .. } => {
+                self.resumed = Some((CheckpointName { epoch: *epoch, id: *id }, *seconds));
+                self.last_step = *step;
+            }
+            Event::Beat { step } => self.last_step = *step,
+            Event::CheckpointStarted { step, .. } => self.last_step = *step,
+            Event::Frozen { id, blocked_ns, .. } => {
+                if self.checkpoints.len() >= REMEMBERED {
+                    self.checkpoints.remove(0);
+                }
+                let blocked = *blocked_ns as f64 * 1e-9;
+                self.checkpoints.push(Taken { id: *id, at: record.at, blocked, slowed: None, latency: None });
+            }
+            Event::Slowed { id, lost_seconds, step_seconds, .. } => {
+                self.step_seconds = Some(*step_seconds);
+                self.on(*id, |taken| taken.slowed = Some(*lost_seconds));
+            }
+            Event::Committed { id, commit_ns, .. } => {
+                self.on(*id, |taken| taken.latency = Some(*commit_ns as f64 * 1e-9));
+            }
+            Event::Predicted { lead_seconds, .. } => self.predictions.push((record.at, *lead_seconds)),
+            Event::EndExplained { epoch, failure, .. } => self.explains.push((*epoch, *failure)),
+            Event::Scheduled(schedule) => self.schedule = Some((record.at, (**schedule).clone())),
+            Event::AttemptEnded { how, step } => {
+                self.end = Some(*how);
+                self.last_step = *step;
+            }
+            _ => {}
+        }
+    }
+
+    fn on(&mut self, id: CheckpointId, change: impl FnOnce(&mut Taken)) {
+        if let Some(taken) = self.checkpoints.iter_mut().rev().find(|taken| taken.id == id) {
+            change(taken);
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The last that it said of the next checkpoint's time, and when.
+    #[must_use]
+    pub fn schedule(&self) -> Option<(WallTime, &crate::journal::Schedule)> {
+        self.schedule.as_ref().map(|(at, schedule)| (*at, schedule))
+    }
+
+    /// When it took its last checkpoint.
+    #[must_use]
+    pub fn last_checkpoint(&self) -> Option<WallTime> {
+        self.checkpoints.last().map(|taken| taken.at)
+    }
+
+    /// When it began.
+    #[must_use]
+    pub fn started(&self) -> WallTime {
+        self.started
+    }
+
+    /// From its start to its last sign of life, seconds.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.started.until(self.last).as_secs_f64()
+    }
+
+    /// How many checkpoints it took.
+    #[must_use]
+    pub fn checkpoints(&self) -> usize {
+        self.checkpoints.len()
+    }
+
+    /// How long bringing the state back took, where there was one; seconds.
+    #[must_use]
+    pub fn restart_seconds(&self) -> Option<f64> {
+        self.resumed.map(|(_, seconds)| seconds)
+    }
+}
+
+/// All attempts of a job, oldest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History {
+    attempts: Vec<Attempt>,
+}
+
+/// Where a job's time went, from its journals; seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Account {
+    /// From the first attempt's start to the last sign of life.
+    pub time: f64,
+    /// Work that was not lost.
+    pub useful: f64,
+    /// Standing still for checkpoints.
+    pub blocked: f64,
+    /// What steps lost while checkpoints were written.
+    pub slowed: f64,
+    /// Work that failures undid.
+    pub lost: f64,
+    /// No attempt ran.
+    pub down: f64,
+    /// From an attempt's start until it computed.
+    pub restarts: f64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Checkpoints taken.
+    pub taken: u64,
+}
+
+impl Account {
+    /// The share of the time that was not useful, 0 to 1.
+    #[must_use]
+    pub fn waste(&self) -> f64 {
+        if self.time > 0.0 { 1.0 - self.useful / self.time } else { 0.0 }
+    }
+}
+
+impl History {
+    /// From the attempts of a job, oldest first.
+    #[must_use]
+    pub fn new(attempts: Vec<Attempt>) -> Self {
+        Self { attempts }
+    }
+
+    /// The attempts, oldest first.
+    #[must_use]
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.attempts
+    }
+
+    /// How the attempt at this place ended.
+    #[must_use]
+    pub fn ending(&self, place: usize) -> Ending {
+        let Some(attempt) = self.attempts.get(place) else { return Ending::Open };
+        let later = &self.attempts[place + 1..];
+        let mut explained = later.iter().flat_map(|later| &later.explains).filter(|(epoch, _)| *epoch == attempt.epoch);
+        if let Some((_, failure)) = explained.next_back() {
+            return if *failure { Ending::Failed } else { Ending::NoFailure };
+        }
+        match attempt.end {
+            Some(End::Finished) => return Ending::Finished,
+            Some(End::Halted) => return Ending::Halted,
+            // By the application's own doing: what it computed since the last checkpoint is lost all the same.
+            Some(End::Dropped | End::Panicked) => return Ending::Failed,
+            None => {}
+        }
+        if let Some(end) = attempt.allocation_end
+            && attempt.last.until(end) <= NEAR_THE_END
+        {
+            return Ending::AllocationEnded;
+        }
+        match (later.first(), &attempt.batch) {
+            (None, _) => Ending::Open,
+            (Some(next), Some((job, restarts)))
+                if next.batch.as_ref().is_some_and(|(other, later)| other == job && later > restarts) =>
+            {
+                Ending::Requeued
+            }
+            _ => Ending::Failed,
+        }
+    }
+
+    /// A moment in seconds since the first attempt's start: the time that [`Self::teach`] gives a scheduler. 0 where there was none.
+    #[must_use]
+    pub fn clock(&self, at: WallTime) -> f64 {
+        self.attempts.first().map_or(0.0, |first| first.started.until(at).as_secs_f64())
+    }
+
+    /// Lets a scheduler live through all of it, as if it had been there.
+    pub fn teach(&self, scheduler: &mut Scheduler) {
+        let clock = |at: WallTime| self.clock(at);
+        for (place, attempt) in self.attempts.iter().enumerate() {
+            scheduler.started(clock(attempt.started));
+            scheduler.computing(clock(attempt.computing.unwrap_or(attempt.started)));
+            if let Some((_, seconds)) = attempt.resumed {
+                scheduler.restarted(seconds);
+            }
+            for taken in &attempt.checkpoints {
+                // The record follows the copy.
+                scheduler.taken(clock(taken.at) - taken.blocked);
+                scheduler.cost(taken.blocked, taken.slowed.unwrap_or(0.0));
+                if let Some(latency) = taken.latency {
+                    scheduler.committed(latency);
+                }
+            }
+            let failed = self.ending(place) == Ending::Failed;
+            scheduler.over(clock(attempt.last), failed);
+            if failed && let Some(next) = self.attempts.get(place + 1) {
+                scheduler.was_down(attempt.last.until(next.started).as_secs_f64());
+            }
+        }
+        scheduler.remember(self.track_record());
+    }
+
+    /// How predictions did.
+    #[must_use]
+    pub fn track_record(&self) -> TrackRecord {
+        let mut record = TrackRecord::default();
+        for (place, attempt) in self.attempts.iter().enumerate() {
+            let ending = self.ending(place);
+            let failed = ending == Ending::Failed;
+            let came_true = |(at, lead): &&(WallTime, Option<f64>)| {
+                // Twice the time that was foreseen: a time is harder to foresee than the failure.
+                failed && at.until(attempt.last).as_secs_f64() <= lead.map_or(PREDICTED_WITHIN, |lead| 2.0 * lead)
+            };
+            let right = attempt.predictions.iter().filter(came_true).count();
+            let wrong = attempt.predictions.len() - right;
+            // The newest may still come true.
+            if ending != Ending::Open {
+                record.false_alarms += u32::try_from(wrong).unwrap_or(u32::MAX);
+            }
+            if failed {
+                if right > 0 { record.foreseen += 1 } else { record.missed += 1 }
+            }
+        }
+        record
+    }
+
+    /// Where the time went.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        let mut account = Account::default();
+        for (place, attempt) in self.attempts.iter().enumerate() {
+            let computing = attempt.computing.unwrap_or(attempt.last);
+            account.restarts += attempt.started.until(computing).as_secs_f64();
+            let stolen = |since: WallTime| {
+                let taken = attempt.checkpoints.iter().filter(move |taken| taken.at > since);
+                taken.map(|taken| taken.blocked + taken.slowed.unwrap_or(0.0)).sum::<f64>()
+            };
+            account.blocked += attempt.checkpoints.iter().map(|taken| taken.blocked).sum::<f64>();
+            account.slowed += attempt.checkpoints.iter().filter_map(|taken| taken.slowed).sum::<f64>();
+            account.taken += attempt.checkpoints.len() as u64;
+            account.failures += u64::from(self.ending(place) == Ending::Failed);
+            account.time += attempt.seconds();
+            let Some(next) = self.attempts.get(place + 1) else { continue };
+            let down = attempt.last.until(next.started).as_secs_f64();
+            account.down += down;
+            account.time += down;
+            // What came after the checkpoint that the next one resumed from is lost; all of it where that is an older one.
+            let kept = next.resumed.filter(|(from, _)| from.epoch == attempt.epoch);
+            let kept = kept.and_then(|(from, _)| attempt.checkpoints.iter().find(|taken| taken.id == from.id));
+            let since = kept.map_or(computing, |taken| taken.at);
+            account.lost += (since.until(attempt.last).as_secs_f64() - stolen(since)).max(0.0);
+        }
+        let wasted = account.blocked + account.slowed + account.lost + account.down + account.restarts;
+        account.useful = (account.time - wasted).max(0.0);
+        account
+    }
+}
