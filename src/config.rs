@@ -24,10 +24,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod error;
+mod interval;
 mod source;
 mod value;
 
 pub use error::ConfigError;
+pub use interval::{AllocationEnd, Every, MeanTime};
 pub use source::reads_argument;
 pub use value::{Compression, Files, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
 
@@ -196,10 +198,24 @@ settings! {
         "start afresh and archive the checkpoints that are there";
     take_over: bool = "false", "PITON_TAKE_OVER", Form::Switch,
         "start although an older attempt of the job still seems to run";
-    every: Duration = "10min", "PITON_EVERY", Form::Time { least: Duration::ZERO, most: YEAR, zero: Some("off") },
-        "time between checkpoints";
+    every: Every = "auto", "PITON_EVERY", Form::Every,
+        "time between checkpoints; `auto`: what wastes least, by what they cost and how often the job fails, as measured while it runs";
+    min_interval: Duration = "off", "PITON_MIN_INTERVAL", Form::Time { least: Duration::ZERO, most: YEAR, zero: Some("off") },
+        "no less than this between two checkpoints that `auto` chooses or a prediction asks for";
+    max_interval: Duration = "off", "PITON_MAX_INTERVAL", Form::Time { least: Duration::ZERO, most: YEAR, zero: Some("off") },
+        "no more than this between two checkpoints that `auto` chooses";
     every_steps: u64 = "off", "PITON_EVERY_STEPS", Form::Count { least: 0, most: u64::MAX, zero: Some("off") },
         "steps between checkpoints";
+    mtbf: MeanTime = "auto", "PITON_MTBF", Form::MeanTime,
+        "how often the whole job fails, until it has seen for itself; `auto`: from `site_failures` or `node_mtbf`, and the number of nodes";
+    node_mtbf: MeanTime = "auto", "PITON_NODE_MTBF", Form::MeanTime,
+        "how often one node fails; `auto`: once in 300 days";
+    nodes: u32 = "auto", "PITON_NODES", Form::Count { least: 0, most: 10_000_000, zero: Some("auto") },
+        "how many nodes the job has; `auto`: those that its ranks run on";
+    site_failures: PathBuf = "off", "PITON_SITE_FAILURES", Form::File { none: "off" },
+        "a file with the failures of the site's nodes: lines of nodes, days, failures, as in `400, 348, 584`";
+    allocation_end: AllocationEnd = "auto", "PITON_ALLOCATION_END", Form::AllocationEnd,
+        "when the nodes are taken away: a last checkpoint completes before; `auto`: when Slurm says so";
     keep: u32 = "2", "PITON_KEEP", Form::Count { least: 1, most: 1_000_000, zero: None },
         "how many of the newest checkpoints are kept";
     keep_every: u64 = "off", "PITON_KEEP_EVERY", Form::Count { least: 0, most: u64::MAX, zero: Some("off") },
@@ -299,7 +315,11 @@ impl Settings {
             settings.assign(assignment)?;
         }
         settings.dir = folder.join(&settings.dir);
+        if !settings.site_failures.as_os_str().is_empty() {
+            settings.site_failures = folder.join(&settings.site_failures);
+        }
         settings.settle_fresh_or_resume()?;
+        settings.check_bounds()?;
         Ok(settings)
     }
 
@@ -325,12 +345,17 @@ impl Settings {
         let setting = &SETTINGS[index];
         match (setting.assign)(self, &text) {
             Ok(()) => {
-                // Folders in a file mean the same from wherever the job is started.
-                if setting.key == "dir"
-                    && let Origin::File { path, .. } = &origin
+                // Paths in a file mean the same from wherever the job is started.
+                if let Origin::File { path, .. } = &origin
                     && let Some(parent) = path.parent()
                 {
-                    self.dir = parent.join(&self.dir);
+                    match setting.key {
+                        "dir" => self.dir = parent.join(&self.dir),
+                        "site_failures" if !self.site_failures.as_os_str().is_empty() => {
+                            self.site_failures = parent.join(&self.site_failures);
+                        }
+                        _ => {}
+                    }
                 }
                 self.origins[index] = origin;
                 Ok(())
@@ -360,6 +385,19 @@ impl Settings {
         Ok(())
     }
 
+    fn check_bounds(&self) -> Result<(), ConfigError> {
+        let (least, most) = (self.min_interval, self.max_interval);
+        match (self.origin("min_interval"), self.origin("max_interval")) {
+            (Some(of_least), Some(of_most)) if !most.is_zero() && least > most => Err(ConfigError::Bounds {
+                least: of_least.clone(),
+                least_value: value::show_time(least),
+                most: of_most.clone(),
+                most_value: value::show_time(most),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn place(&self, key: &str) -> Option<usize> {
         SETTINGS.iter().position(|setting| setting.key == key)
     }
@@ -385,6 +423,45 @@ impl Settings {
             })
             .collect()
     }
+}
+
+/// Reads a time as settings are written: `90s`, `250ms`, `5min`, `1h30min`, or bare seconds.
+///
+/// ```
+/// assert_eq!(piton::config::read_time("1h30min")?.as_secs(), 5400);
+/// # Ok::<(), String>(())
+/// ```
+///
+/// # Errors
+/// What is expected instead.
+pub fn read_time(text: &str) -> Result<Duration, String> {
+    value::parse_time(text)
+}
+
+/// Reads a size in bytes as settings are written: `64MiB`, `1.5GB`, or bare bytes.
+///
+/// ```
+/// assert_eq!(piton::config::read_size("1.5KiB")?, 1536);
+/// # Ok::<(), String>(())
+/// ```
+///
+/// # Errors
+/// What is expected instead.
+pub fn read_size(text: &str) -> Result<u64, String> {
+    u64::parse(&Form::Size { least: 0, most: u64::MAX, zero: None, power_of_two: false }, text)
+}
+
+/// Reads a mean time between failures as settings are written: a time (`8h`), or failures in a time (`3/day`).
+///
+/// ```
+/// assert_eq!(piton::config::read_mean_time("3/day")?, piton::config::read_time("8h")?);
+/// # Ok::<(), String>(())
+/// ```
+///
+/// # Errors
+/// What is expected instead.
+pub fn read_mean_time(text: &str) -> Result<Duration, String> {
+    MeanTime::parse(&Form::MeanTime, text)?.0.ok_or_else(|| format!("it takes {}", Form::MeanTime))
 }
 
 /// The table of all settings for the README, in Markdown.

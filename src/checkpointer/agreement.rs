@@ -27,16 +27,18 @@ pub(super) struct Wants {
     pub steps: bool,
     pub time: bool,
     pub request: bool,
+    pub prediction: bool,
 }
 
 impl Wants {
     pub(super) fn any(self) -> bool {
-        self.steps || self.time || self.request
+        self.steps || self.time || self.request || self.prediction
     }
 
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self { request: true, .. } => "request",
+            Self { prediction: true, .. } => "prediction",
             Self { steps: true, .. } => "steps",
             Self { time: true, .. } => "time",
             _ => "none",
@@ -45,7 +47,7 @@ impl Wants {
 }
 
 /// What one rank says in a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Vote {
     /// Its step.
     pub step: u64,
@@ -65,10 +67,16 @@ pub(super) struct Vote {
     pub full: bool,
     /// Rank 0: the newest checkpoint that this attempt committed.
     pub committed: u64,
+    /// What the last checkpoint cost its application, once that is known; seconds.
+    pub cost: Option<f64>,
+    /// Rank 0: how long until the next checkpoint is due by time.
+    pub until_due: Option<Duration>,
+    /// A failure that it foresees, with the time until then where that is known.
+    pub predicted: Option<Option<Duration>>,
 }
 
 /// What all ranks said in a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Verdict {
     pub min_step: u64,
     pub max_step: u64,
@@ -84,6 +92,11 @@ pub(super) struct Verdict {
     pub full: bool,
     pub committed: u64,
     pub nanoseconds_per_tick: u64,
+    /// The greatest of all ranks, where all know theirs.
+    pub cost: Option<f64>,
+    pub until_due: Option<Duration>,
+    /// The soonest failure that a rank foresees.
+    pub predicted: Option<Option<Duration>>,
 }
 
 // Places in a round. What is needed as a minimum is sent negated.
@@ -103,10 +116,21 @@ const FAILED: usize = 12;
 const NANOSECONDS: usize = 13;
 const FULL: usize = 14;
 const COMMITTED: usize = 15;
+const COST: usize = 16;
+const MINUS_COST_KNOWN: usize = 17;
+const UNTIL_DUE: usize = 18;
+const PREDICTION: usize = 19;
+const PREDICTED: usize = 20;
+const MINUS_LEAD: usize = 21;
 
 /// Steps and ids are carried as signed numbers; no application counts so far.
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A time in nanoseconds; one that is too long to count is as long as can be.
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl Vote {
@@ -123,6 +147,8 @@ impl Vote {
             (BUSY, self.busy),
             (LEAVING, self.leaving),
             (FULL, self.full),
+            (PREDICTION, self.wants.prediction),
+            (PREDICTED, self.predicted.is_some()),
         ];
         for (place, flag) in flags {
             round[place] = i64::from(flag);
@@ -131,6 +157,12 @@ impl Vote {
         round[FAILED] = signed(self.failed);
         round[COMMITTED] = signed(self.committed);
         round[NANOSECONDS] = signed(nanoseconds_per_tick);
+        // A cost may be less than nothing, where steps were faster than before. A number's conversion saturates.
+        round[COST] = self.cost.map_or(i64::MIN, |cost| (cost * 1e9) as i64);
+        round[MINUS_COST_KNOWN] = -i64::from(self.cost.is_some());
+        // Only the first rank's counts: the others say less than any.
+        round[UNTIL_DUE] = self.until_due.map_or(-1, nanoseconds);
+        round[MINUS_LEAD] = self.predicted.flatten().map_or(i64::MIN, |lead| -nanoseconds(lead));
         round
     }
 }
@@ -142,7 +174,12 @@ impl Verdict {
             max_step: round[STEP].unsigned_abs(),
             min_tick: round[MINUS_TICK].unsigned_abs(),
             max_tick: round[TICK].unsigned_abs(),
-            wants: Wants { steps: round[STEPS] > 0, time: round[TIME] > 0, request: round[REQUEST] > 0 },
+            wants: Wants {
+                steps: round[STEPS] > 0,
+                time: round[TIME] > 0,
+                request: round[REQUEST] > 0,
+                prediction: round[PREDICTION] > 0,
+            },
             forced: round[FORCED] > 0,
             stop: round[STOP] > 0,
             busy: round[BUSY] > 0,
@@ -152,7 +189,22 @@ impl Verdict {
             full: round[FULL] > 0,
             committed: round[COMMITTED].unsigned_abs(),
             nanoseconds_per_tick: round[NANOSECONDS].unsigned_abs(),
+            cost: (round[MINUS_COST_KNOWN] < 0).then(|| round[COST] as f64 * 1e-9),
+            until_due: u64::try_from(round[UNTIL_DUE]).ok().map(Duration::from_nanos),
+            predicted: (round[PREDICTED] > 0).then(|| {
+                let lead = round[MINUS_LEAD];
+                (lead > i64::MIN).then(|| Duration::from_nanos(lead.unsigned_abs()))
+            }),
         }
+    }
+
+    /// How many ticks after this verdict, which came `lag` ticks after its vote, the next vote is to be cast so that its own verdict falls
+    /// on the tick that is next to when a checkpoint is due by time.
+    pub(super) fn ticks_until_due(&self, lag: u64) -> Option<u64> {
+        let until_due = u64::try_from(self.until_due?.as_nanos()).ok()?;
+        let half = self.nanoseconds_per_tick / 2;
+        let ticks = until_due.saturating_add(half).checked_div(self.nanoseconds_per_tick)?;
+        Some(ticks.saturating_sub(2 * lag))
     }
 
     /// Whether all ranks stand at the same step and tick.
@@ -401,20 +453,40 @@ mod tests {
     proptest! {
         #[test]
         fn a_verdict_of_one_is_its_vote(
-            step in 0..1u64 << 60, flags in any::<[bool; 8]>(), failed in 0..1u64 << 60, tick in 0..1u64 << 60,
-            committed in 0..1u64 << 60,
+            step in 0..1u64 << 60, flags in any::<[bool; 9]>(), failed in 0..1u64 << 60, tick in 0..1u64 << 60,
+            committed in 0..1u64 << 60, cost in proptest::option::of(-1000..1000_i32), until_due: Option<u32>,
+            predicted: Option<Option<u32>>,
         ) {
-            let [steps, time, request, forced, stop, busy, leaving, full] = flags;
-            let wants = Wants { steps, time, request };
-            let vote = Vote { step, wants, forced, stop, busy, leaving, failed, full, committed };
+            let [steps, time, request, prediction, forced, stop, busy, leaving, full] = flags;
+            let wants = Wants { steps, time, request, prediction };
+            let cost = cost.map(f64::from);
+            let time = |nanoseconds: u32| Duration::from_nanos(u64::from(nanoseconds));
+            let (until_due, predicted) = (until_due.map(time), predicted.map(|lead| lead.map(time)));
+            let vote =
+                Vote { step, wants, forced, stop, busy, leaving, failed, full, committed, cost, until_due, predicted };
             let verdict = Verdict::decode(&vote.encode(tick, 5));
             let expected = Verdict {
                 min_step: step, max_step: step, min_tick: tick, max_tick: tick, wants, forced, stop, busy,
                 any_leaving: leaving, all_leaving: leaving, failed, full, committed, nanoseconds_per_tick: 5,
+                cost: cost.map(|cost| (cost * 1e9).round() * 1e-9), until_due, predicted,
             };
             prop_assert_eq!(verdict, expected);
             prop_assert!(verdict.in_step());
         }
+    }
+
+    #[test]
+    fn the_next_verdict_falls_on_the_tick_next_to_when_one_is_due() {
+        let ticks = |until_due: u64, lag: u64| {
+            let vote = Vote { until_due: Some(Duration::from_nanos(until_due)), ..Vote::default() };
+            Verdict::decode(&vote.encode(1, 100)).ticks_until_due(lag)
+        };
+        // At a vote; its verdict comes `lag` ticks later, and so does the next one's.
+        assert_eq!(
+            [ticks(1049, 0), ticks(1051, 0), ticks(1049, 1), ticks(120, 1)],
+            [Some(10), Some(11), Some(8), Some(0)]
+        );
+        assert_eq!(Verdict::decode(&Vote::default().encode(1, 100)).ticks_until_due(1), None);
     }
 
     #[test]

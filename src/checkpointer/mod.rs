@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 mod agreement;
 mod background;
 mod chain;
+mod due;
 mod errors;
 mod open;
 mod pipeline;
@@ -43,8 +44,9 @@ mod tuner;
 
 pub use errors::{CheckpointError, FinishError, OpenError, Refusal, ResumeError};
 
-use agreement::{Agreement, Verdict, Vote, Wants};
+use agreement::{Agreement, Verdict, Vote};
 use chain::Chain;
+use due::Due;
 use pipeline::{CommitOrder, Fate, Pipeline, Task, begin_shard};
 use recorder::Recorder;
 use slowdown::{Moment, Slowdown};
@@ -172,7 +174,7 @@ impl Builder {
         dir(&Path) as "dir", path => path.display();
         /// Steps between checkpoints; 0: not by steps.
         every_steps(u64) as "every_steps", steps => if steps == 0 { "off".into() } else { steps.to_string() };
-        /// Time between checkpoints; zero: not by time.
+        /// A fixed time between checkpoints, in place of what wastes least; zero: not by time.
         every(Duration) as "every", time => if time.is_zero() { "off".into() } else { format!("{}s", time.as_secs_f64()) };
         /// How many of the newest checkpoints are kept, at least 1.
         keep(u32) as "keep", count => count;
@@ -246,28 +248,6 @@ pub struct Checkpointer {
     ended: bool,
 }
 
-/// What this rank waits for.
-#[derive(Debug)]
-struct Due {
-    every_steps: u64,
-    every: Option<Duration>,
-    /// The step at which the next checkpoint by steps is due.
-    step: u64,
-    /// When the last one was taken.
-    since: Instant,
-    /// Asked for, and not yet taken.
-    requested: bool,
-    halt: bool,
-}
-
-impl Due {
-    fn passed(&mut self, step: u64) {
-        if let Some(rest) = step.checked_rem(self.every_steps) {
-            self.step = step.saturating_sub(rest).saturating_add(self.every_steps);
-        }
-    }
-}
-
 impl Checkpointer {
     /// A session for the job `name`: 1 to 64 letters, digits, dots, dashes and underscores.
     #[must_use]
@@ -324,7 +304,9 @@ impl Checkpointer {
 
     /// Writes down what the checkpoint that was just written cost the application's steps.
     fn note_slowdown(&mut self) {
-        if let Some(slowed) = self.slowdown.over(Moment::now(), self.step) {
+        let slowed = self.slowdown.over(Moment::now(), self.step);
+        self.due.slowed(slowed.map(|slowed| slowed.lost_seconds));
+        if let Some(slowed) = slowed {
             self.pipeline.note_lost(slowed.lost_seconds);
             self.recorder.record(Event::Slowed {
                 id: slowed.id,
@@ -356,24 +338,24 @@ impl Checkpointer {
         let (checkpoint, halt) = self.pipeline.take_requests();
         self.due.requested |= checkpoint;
         self.due.halt |= halt;
-        // The verdict comes some ticks later, when the application will be as many steps further.
-        let step_then = self.step.saturating_add(self.agreement.lag());
-        let wants = Wants {
-            steps: self.due.every_steps > 0 && step_then >= self.due.step,
-            // Clocks are read on one rank only, or they would disagree.
-            time: self.agreement.rank() == 0 && self.due.every.is_some_and(|every| self.due.since.elapsed() >= every),
-            request: self.due.requested,
-        };
+        if let Some(seconds) = self.pipeline.take_commit_seconds() {
+            self.due.committed(seconds);
+        }
+        let busy = self.pipeline.is_busy();
+        let (wants, until_due) = self.due.wants(self.step, self.agreement.tick(), self.agreement.lag(), busy);
         Vote {
             step: self.step,
             wants,
             forced: self.due.requested,
             stop: self.due.halt,
-            busy: self.pipeline.is_busy(),
+            busy,
             leaving: false,
             failed: self.pipeline.newest_failure(),
             full: self.wants_full(),
             committed: self.pipeline.newest_commit(),
+            cost: self.due.cost(),
+            until_due,
+            predicted: self.due.predicted.take(),
         }
     }
 
@@ -383,14 +365,17 @@ impl Checkpointer {
     }
 
     fn take_verdict<S: State + ?Sized>(&mut self, state: &mut S, tick: &mut Tick) -> Result<(), CommError> {
-        let (every_steps, lag) = (self.due.every_steps, self.agreement.lag());
+        let (every_steps, lag) = (self.settings.every_steps, self.agreement.lag());
         // The next vote is cast so that its verdict falls on the step at which a checkpoint is due.
         let until_due = |verdict: &Verdict| {
             let now = verdict.max_step.saturating_add(lag);
-            let rest = now.checked_rem(every_steps)?;
-            Some((every_steps - rest).saturating_sub(lag))
+            let by_steps = now.checked_rem(every_steps).map(|rest| (every_steps - rest).saturating_sub(lag));
+            by_steps.into_iter().chain(verdict.ticks_until_due(lag)).min()
         };
         let verdict = self.agreement.take(until_due)?;
+        for event in self.due.learn(&verdict) {
+            self.recorder.record(event);
+        }
         self.learn_of_failures(verdict.failed);
         self.committed = self.committed.max(verdict.committed);
         if verdict.any_leaving || !verdict.in_step() {
@@ -411,11 +396,9 @@ impl Checkpointer {
             return Ok(());
         }
         if verdict.busy {
-            if verdict.forced {
-                // Queued: every rank that asked asks again in the next round.
-            } else {
+            // What was asked for is queued: every rank that asked asks again in the next round. So does the clock.
+            if !verdict.forced && verdict.wants.steps {
                 self.due.passed(self.step);
-                self.due.since = Instant::now();
                 let reason = "the one before it is still being written".to_owned();
                 self.recorder.record(Event::Skipped { step: self.step, reason });
             }
@@ -458,9 +441,7 @@ impl Checkpointer {
         self.next_id = id.next();
         self.frozen = Some((id, self.agreement.tick(), self.step));
         self.settled = Settled::Nothing;
-        self.due.requested = false;
-        self.due.since = started;
-        self.due.passed(self.step);
+        self.due.taken(started, self.step);
         let step = self.step;
         self.pipeline.expect(CommitOrder {
             name: self.name_of(id),
@@ -483,6 +464,7 @@ impl Checkpointer {
         let blocked_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // Noted before the background can have anything to say about it.
         let tick = self.agreement.tick();
+        self.due.blocked(blocked_ns as f64 * 1e-9, tick);
         self.recorder.record(Event::CheckpointStarted { id, tick, step, reason: reason.to_owned() });
         let result = match copied {
             Ok((task, bytes)) => {
@@ -496,6 +478,7 @@ impl Checkpointer {
                 let what = format!("cannot freeze this rank's state for checkpoint {id}");
                 self.recorder.record(Event::Problem { what, detail: why.clone() });
                 self.pipeline.fail(id, why.clone());
+                self.due.slowed(None);
                 Err(why)
             }
         };
@@ -590,8 +573,8 @@ impl Checkpointer {
         }
     }
 
-    /// Maps and touches the memory that the first freeze will need, in the background.
-    fn prepare_staging<S: State + ?Sized>(&mut self, state: &mut S) -> Result<(), String> {
+    /// Maps and touches the memory that the first freeze will need, in the background. The size of the state comes back, in bytes.
+    fn prepare_staging<S: State + ?Sized>(&mut self, state: &mut S) -> Result<u64, String> {
         let fields = Fields::of(state).map_err(|error| error.to_string())?;
         fields.rehearse().map_err(|error| error.to_string())?;
         let sources = fields.sources();
@@ -614,7 +597,7 @@ impl Checkpointer {
             tracking: Some(tracking),
         });
         self.tell_plan(&plan, state_bytes);
-        Ok(())
+        Ok(state_bytes)
     }
 
     /// Prepares to copy only what changes, where that can be; the text says whether.
@@ -637,6 +620,17 @@ impl Checkpointer {
     pub fn request_halt(&mut self) {
         self.due.requested = true;
         self.due.halt = true;
+    }
+
+    /// Says that a failure is foreseen, in `lead` where that is known: by the application itself, or by something that watches the
+    /// node. Local: one rank is enough. A checkpoint follows where it is expected to save more than it costs: where enough was
+    /// computed since the last one, as measured by how many earlier predictions came true, and where there is time for it. No more often than
+    /// the setting `min_interval` allows.
+    pub fn predict_failure(&mut self, lead: Option<Duration>) {
+        self.due.predicted = Some(match self.due.predicted {
+            Some(Some(earlier)) => Some(lead.map_or(earlier, |lead| lead.min(earlier))),
+            _ => lead,
+        });
     }
 
     /// Freezes the state now. Collective: every rank calls it at the same step, between the same ticks. A checkpoint that is
@@ -726,6 +720,7 @@ impl Checkpointer {
         };
         self.pipeline.take_shard_done();
         // Whatever is timed begins anew: the application waited.
+        self.due.slowed(None);
         self.slowdown.begin(Moment::now(), self.step);
         self.ensure_agreeing()?;
         // Others may still wait for their file systems.

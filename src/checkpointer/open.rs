@@ -7,16 +7,18 @@
 use super::agreement::{Agreement, Pace};
 use super::background::{Background, own_part_of_processors};
 use super::chain::Chain;
+use super::due::{self, Due, Evidence};
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::recorder::Recorder;
 use super::slowdown::Slowdown;
-use super::{Builder, Checkpointer, Due, OpenError, Refusal, Settled, decode, encode};
+use super::{Builder, Checkpointer, OpenError, Refusal, Settled, decode, encode};
 use crate::comm::Communicator;
 use crate::config::{Compression, Files, Layer, Origin, ResumeRequest, Settings};
 use crate::freeze::{Budget, Memory, Staging};
 use crate::ids::{CheckpointId, Epoch};
-use crate::journal::{Event, JournalWriter};
-use crate::medium::{Access, Medium, RealMedium};
+use crate::journal::{Event, JournalWriter, WallTime};
+use crate::medium::{Access, Medium, RealMedium, read_bounded};
+use crate::schedule::read_site;
 use crate::shard::{self, EncodeOptions};
 use crate::store::{
     Claim, JobFolder, ProcessIdentity, RankGroup, RetentionPolicy, Store, StoreError, unix_milliseconds,
@@ -26,16 +28,19 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 /// How long ranks wait for each other before settings say anything else.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// No site has as many kinds of nodes as would fill more bytes.
+const SITE_LIMIT: u64 = 1 << 20;
+
 /// What rank 0 tells the others.
 #[derive(Debug, Serialize, Deserialize)]
 enum Decision {
-    Go { settings: Box<Settings>, epoch: Epoch, next_id: CheckpointId, program: String },
+    Go { settings: Box<Settings>, epoch: Epoch, next_id: CheckpointId, program: String, mtbf: f64 },
     Refuse { refusal: Refusal, message: String },
 }
 
@@ -45,15 +50,18 @@ fn refuse(refusal: Refusal, message: impl ToString) -> Decision {
 
 pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) -> Result<Checkpointer, OpenError> {
     let Builder { job, layer, arguments, medium } = builder;
-    let (rank, world) = (communicator.rank(), communicator.size());
-    let decision = match rank {
-        0 => encode(&decide(&job, &layer, arguments, medium.as_ref(), world)),
-        _ => Vec::new(),
+    let (rank, world, nodes) = (communicator.rank(), communicator.size(), communicator.nodes());
+    let (decision, evidence) = match rank {
+        0 => {
+            let (decision, evidence) = decide(&job, &layer, arguments, medium.as_ref(), world, nodes);
+            (encode(&decision), evidence)
+        }
+        _ => (Vec::new(), None),
     };
     // Rank 0 may have to watch an older attempt, or wait for a slow file system.
     let told = communicator.broadcast(0, decision, OPEN_TIMEOUT)?;
-    let (settings, epoch, next_id, program) = match decode(&told) {
-        Ok(Decision::Go { settings, epoch, next_id, program }) => (*settings, epoch, next_id, program),
+    let (settings, epoch, next_id, program, mtbf) = match decode(&told) {
+        Ok(Decision::Go { settings, epoch, next_id, program, mtbf }) => (*settings, epoch, next_id, program, mtbf),
         Ok(Decision::Refuse { refusal, message }) => return Err(OpenError::Refused { refusal, message }),
         Err(message) => return Err(OpenError::Refused { refusal: Refusal::Configuration, message }),
     };
@@ -102,6 +110,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         world: u32::try_from(world).unwrap_or(u32::MAX),
         group,
         commit_timeout: settings.commit_timeout,
+        mtbf,
     };
     let pipeline = Pipeline::start(&job, &recorder, &options, threads);
     let (failed, first) = agreement.worst(u32::from(pipeline.is_err()), settings.agreement_timeout)?;
@@ -111,6 +120,8 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         Err(error) => return Err(OpenError::Threads { rank, message: error.to_string() }),
     };
     let process = ProcessIdentity::current();
+    let slurm_end = std::env::var("SLURM_JOB_END_TIME").ok();
+    let allocation_end = due::allocation_end(&settings, WallTime::now(), slurm_end.as_deref());
     recorder.record(Event::AttemptStarted {
         job: job.name().to_owned(),
         host: process.host,
@@ -121,21 +132,14 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         request: if settings.fresh { "fresh".to_owned() } else { settings.resume.to_string() },
         boot_id: process.boot_id,
         batch_restarts: process.slurm_job.is_some().then_some(process.slurm_restarts),
-        allocation_end: None,
-        nodes: None,
+        allocation_end,
+        nodes: u32::try_from(nodes).ok(),
         batch_job: process.slurm_job,
     });
     let changed = settings.table().into_iter().filter(|row| row.origin != Origin::Default);
     let changed = changed.map(|row| (row.key.to_owned(), format!("{} ({})", row.value, row.origin)));
     recorder.record(Event::Configuration { settings: changed.collect() });
-    let due = Due {
-        every_steps: settings.every_steps,
-        every: interval(&settings),
-        step: settings.every_steps,
-        since: Instant::now(),
-        requested: false,
-        halt: false,
-    };
+    let due = Due::new(&settings, evidence, allocation_end);
     let chain = Chain::new(settings.chain, settings.keep_every);
     Ok(Checkpointer {
         pipeline,
@@ -163,13 +167,6 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
     })
 }
 
-/// The time between checkpoints. Whoever only says how many steps does not expect others in between.
-fn interval(settings: &Settings) -> Option<Duration> {
-    let by_default = settings.origin("every").is_none_or(|origin| *origin == Origin::Default);
-    let steps_only = by_default && settings.every_steps > 0;
-    (!settings.every.is_zero() && !steps_only).then_some(settings.every)
-}
-
 fn medium_of(settings: &Settings) -> Arc<dyn Medium> {
     Arc::new(RealMedium::new(if settings.group { Access::Group } else { Access::Private }))
 }
@@ -190,21 +187,42 @@ fn decide(
     arguments: Vec<OsString>,
     medium: Option<&Arc<dyn Medium>>,
     world: usize,
-) -> Decision {
+    nodes: usize,
+) -> (Decision, Option<Evidence>) {
     let settings = match Settings::of_process(Some(job), layer, arguments) {
         Ok(settings) => settings,
-        Err(error) => return refuse(Refusal::Configuration, error),
+        Err(error) => return (refuse(Refusal::Configuration, error), None),
     };
     let medium = medium.cloned().unwrap_or_else(|| medium_of(&settings));
     let job = match Store::new(medium, &settings.dir).job(job) {
         Ok(job) => job,
-        Err(error) => return refuse(Refusal::Configuration, error),
+        Err(error) => return (refuse(Refusal::Configuration, error), None),
+    };
+    let site = match site(&settings) {
+        Ok(site) => site,
+        Err(message) => return (refuse(Refusal::Configuration, message), None),
     };
     match claim(&job, &settings, world) {
-        Ok(Ok((epoch, next_id, program))) => Decision::Go { settings: Box::new(settings), epoch, next_id, program },
-        Ok(Err(decision)) => decision,
-        Err(error) => refuse(Refusal::Store, error),
+        Ok(Ok((epoch, next_id, program))) => {
+            let nodes = if settings.nodes > 0 { f64::from(settings.nodes) } else { nodes as f64 };
+            let evidence = Evidence { belief: due::belief(&settings, site), nodes, history: job.history() };
+            let mtbf = evidence.mtbf();
+            (Decision::Go { settings: Box::new(settings), epoch, next_id, program, mtbf }, Some(evidence))
+        }
+        Ok(Err(decision)) => (decision, None),
+        Err(error) => (refuse(Refusal::Store, error), None),
     }
+}
+
+/// The failures and node-seconds of the site's own record, where the user names one.
+fn site(settings: &Settings) -> Result<Option<(f64, f64)>, String> {
+    let path = &settings.site_failures;
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let problem = |error: &dyn std::fmt::Display| format!("site_failures: {}: {error}", path.display());
+    let bytes = read_bounded(&RealMedium::default(), path, SITE_LIMIT).map_err(|error| problem(&error))?;
+    read_site(&String::from_utf8_lossy(&bytes)).map(Some).map_err(|error| problem(&error))
 }
 
 type Claimed = (Epoch, CheckpointId, String);

@@ -105,6 +105,8 @@ struct State {
     /// How many processors this rank keeps busy while nothing is written.
     processors: Option<f64>,
     committed: Option<CheckpointId>,
+    /// How long after its call the newest one was durable, in seconds; not yet taken into account.
+    commit_seconds: Option<f64>,
     /// The user's requests that were taken up.
     checkpoint_requested: bool,
     halt_requested: bool,
@@ -144,6 +146,8 @@ pub(super) struct PipelineOptions {
     /// The ranks that share a file with this one.
     pub group: Option<RankGroup>,
     pub commit_timeout: Duration,
+    /// The mean time between failures that is expected, seconds.
+    pub mtbf: f64,
 }
 
 /// The background threads of a rank.
@@ -185,7 +189,7 @@ impl Pipeline {
             recorder: Arc::clone(recorder),
             encoders,
             nice,
-            tuner: Tuner::default(),
+            tuner: Tuner::new(options.mtbf),
             options: options.clone(),
         };
         pipeline.spawn("piton-writer", move || writer.run())?;
@@ -251,6 +255,11 @@ impl Pipeline {
     /// Rank 0: the newest checkpoint that was committed, or 0.
     pub(super) fn newest_commit(&self) -> u64 {
         self.shared.lock().committed.map_or(0, |id| id.0)
+    }
+
+    /// Rank 0: how long after its call the newest checkpoint was durable, in seconds, once.
+    pub(super) fn take_commit_seconds(&self) -> Option<f64> {
+        if self.is_steward { self.shared.lock().commit_seconds.take() } else { None }
     }
 
     /// The memory of the last checkpoint, once it is written.
@@ -894,6 +903,7 @@ impl Steward {
         let mut state = self.shared.lock();
         if committed {
             state.committed = Some(id);
+            state.commit_seconds = Some(order.since.elapsed().as_secs_f64());
         }
         state.fate = Some((id, fate));
         state.order = None;

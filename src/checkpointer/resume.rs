@@ -101,10 +101,12 @@ impl Checkpointer {
     /// [`ResumeError`], the same on every rank. Where that happens after a damaged checkpoint was tried, the state is of no
     /// use any more.
     pub fn resume<S: State + ?Sized>(&mut self, state: &mut S) -> Result<Option<Resumed>, ResumeError> {
+        let started = Instant::now();
         let resumed = match self.settings.resume {
             ResumeRequest::Off => None,
             request => self.search(request, state)?,
         };
+        let restart = resumed.map(|_| started.elapsed().as_secs_f64());
         let prepared = self.prepare_staging(state).map_err(Trouble::Describe);
         match self.agree_on(prepared.as_ref().err())? {
             Verdict::Good => {}
@@ -118,9 +120,8 @@ impl Checkpointer {
             self.due.passed(resumed.step);
             self.chain.goes_on();
         }
-        let now = Moment::now();
-        self.due.since = now.time;
-        self.slowdown.begin(now, self.step);
+        self.due.computing(prepared.unwrap_or(0), restart);
+        self.slowdown.begin(Moment::now(), self.step);
         self.resumed = resumed;
         Ok(resumed)
     }

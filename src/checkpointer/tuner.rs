@@ -17,9 +17,6 @@ const SURVEY_EVERY: u32 = 16;
 const TELLING_BYTES: u64 = 4 << 20;
 /// How much of a new measurement is believed.
 const NEWEST: f64 = 0.5;
-/// Until it is measured: seconds between failures of the whole job. A day is what large jobs see; the choice changes little
-/// with it.
-const MTBF_SECONDS: f64 = 86_400.0;
 
 /// What a choice was made by.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +61,8 @@ fn by_effort<'a>(fields: impl Iterator<Item = (&'a &'a str, &'a Compression)>) -
 /// One rank's measurements.
 #[derive(Debug, Default)]
 pub(super) struct Tuner {
+    /// Seconds between failures of the job, as the attempt began; the choice changes little with it.
+    mtbf: f64,
     prices: Vec<Prices>,
     until_survey: u32,
     /// Bytes per second that the storage took.
@@ -81,6 +80,11 @@ fn blend(old: &mut Option<f64>, new: f64) {
 }
 
 impl Tuner {
+    /// One for a job that fails every `mtbf` seconds.
+    pub(super) fn new(mtbf: f64) -> Self {
+        Self { mtbf, ..Self::default() }
+    }
+
     /// Chooses for the shard of `work`. `lost_seconds`: what the last shard cost the application's steps, where that is known
     /// since this was called last. `bandwidth`: the bytes a second that the user allows, which do not show in the time of
     /// writing as long as encoding is no faster.
@@ -107,7 +111,7 @@ impl Tuner {
             storage: self.storage?.min(bandwidth.map_or(f64::INFINITY, |most| most.get() as f64)),
             busy: self.busy.unwrap_or(0.0),
             interval: self.interval?,
-            mtbf: MTBF_SECONDS,
+            mtbf: self.mtbf,
         };
         let efforts = circumstances.choose(&self.prices);
         let (seconds, stored) = Circumstances::cost(&self.prices, &efforts);

@@ -14,7 +14,7 @@ pub mod threads;
 pub use solo::Solo;
 
 /// How many numbers one reduction carries.
-pub const ROUND_WIDTH: usize = 16;
+pub const ROUND_WIDTH: usize = 22;
 
 /// What every rank contributes to a reduction, and what comes out of it: the greatest of each number over all ranks.
 pub type Round = [i64; ROUND_WIDTH];
@@ -72,6 +72,9 @@ pub trait Communicator: std::fmt::Debug {
     fn ranks_on_node(&self) -> usize {
         self.node_ranks().len()
     }
+
+    /// How many nodes the ranks run on.
+    fn nodes(&self) -> usize;
 
     /// Starts a reduction to the greatest of each number over all ranks. Collective; returns at once.
     ///

@@ -36,6 +36,7 @@ pub struct Mpi {
     rank: usize,
     size: usize,
     node_ranks: Vec<usize>,
+    nodes: usize,
     pending: Option<Reduction>,
     /// A call had no answer or failed: the ranks may be at different places, and nothing collective may follow.
     is_lost: bool,
@@ -99,11 +100,14 @@ impl Mpi {
         let rank = count(rank);
         // SAFETY: as above.
         check(rank, "MPI_Comm_size", unsafe { ffi::MPI_Comm_size(duplicate, &raw mut size) })?;
+        let node_ranks = node_ranks(duplicate, rank)?;
+        let nodes = node_count(duplicate, rank, &node_ranks)?;
         Ok(Self {
             duplicate,
             rank,
             size: count(size),
-            node_ranks: node_ranks(duplicate, rank)?,
+            node_ranks,
+            nodes,
             pending: None,
             is_lost: false,
             is_released: false,
@@ -240,6 +244,10 @@ impl Communicator for Mpi {
         &self.node_ranks
     }
 
+    fn nodes(&self) -> usize {
+        self.nodes
+    }
+
     fn start_max(&mut self, contribution: Round) -> Result<(), CommError> {
         self.admit("a reduction")?;
         if self.pending.is_some() {
@@ -355,6 +363,17 @@ fn node_ranks(communicator: ffi::MPI_Comm, rank: usize) -> Result<Vec<usize>, Co
     }
     ranks.sort_unstable();
     Ok(ranks.into_iter().map(count).collect())
+}
+
+/// How many nodes the ranks of `communicator` run on: each node's first rank counts. Collective.
+fn node_count(communicator: ffi::MPI_Comm, rank: usize, node_ranks: &[usize]) -> Result<usize, CommError> {
+    let own = c_int::from(node_ranks.first() == Some(&rank));
+    let mut all: c_int = 0;
+    let (send, receive) = ((&raw const own).cast(), (&raw mut all).cast());
+    // SAFETY: `communicator` is live, the rest are constants of the library, and one number of ours each way.
+    let code = unsafe { ffi::MPI_Allreduce(send, receive, 1, ffi::RSMPI_INT32_T, ffi::RSMPI_SUM, communicator) };
+    check(rank, "MPI_Allreduce", code)?;
+    Ok(count(all).max(1))
 }
 
 /// A number of ranks, which MPI never has below zero.

@@ -27,6 +27,10 @@ impl Communicator for Solo {
         &[0]
     }
 
+    fn nodes(&self) -> usize {
+        1
+    }
+
     fn start_max(&mut self, contribution: Round) -> Result<(), CommError> {
         self.pending = Some(contribution);
         Ok(())

@@ -323,6 +323,10 @@ impl Communicator for ThreadsRank {
         &self.node
     }
 
+    fn nodes(&self) -> usize {
+        self.world.size.div_ceil(self.node.len().max(1))
+    }
+
     fn start_max(&mut self, contribution: Round) -> Result<(), CommError> {
         self.admit("start a reduction")?;
         assert!(self.pending.is_none(), "rank {} started a second reduction while one is in flight", self.rank);

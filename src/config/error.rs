@@ -46,6 +46,20 @@ pub enum ConfigError {
         /// Where the resume is asked for.
         resume: Origin,
     },
+    /// The least that a setting allows is more than the most that another does.
+    #[error(
+        "{least} asks for no less than {least_value}, and {most} for no more than {most_value}: change one of them"
+    )]
+    Bounds {
+        /// Where the least is set.
+        least: Origin,
+        /// It.
+        least_value: String,
+        /// Where the most is set.
+        most: Origin,
+        /// It.
+        most_value: String,
+    },
     /// A configuration file that is not TOML.
     #[error("{}, line {line}: {message}", path.display())]
     Syntax {

@@ -15,6 +15,10 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "chunk" => ["64KiB", "2MiB"],
         "bandwidth_max" => ["64MiB", "1GB"],
         "staging_max" => ["64MiB", "12.5%"],
+        "every" => ["90s", "off"],
+        "mtbf" | "node_mtbf" => ["8h", "20d"],
+        "allocation_end" => ["2h", "@1800000000"],
+        "site_failures" => ["/here.csv", "/there.csv"],
         "fresh" | "take_over" | "group" => ["true", "false"],
         _ => match setting.form {
             Form::Time { .. } => ["90s", "1min"],
@@ -107,13 +111,13 @@ fn tables_of_jobs_win_for_their_job_only() {
     let file = "every = 60\nkeep = 5\n\n[job.tsunami]\nevery = \"2min\"\n[job.heat]\nevery = 1.5\nkeep = 9\n";
     let (folder, settings) = load(file, &[], &[], &[]);
     let settings = settings.unwrap();
-    assert_eq!((settings.every, settings.keep), (Duration::from_secs(120), 5));
+    assert_eq!((settings.every, settings.keep), (Every::Fixed(Duration::from_secs(120)), 5));
     let path = folder.path().join(FILE_NAME);
     assert_eq!(settings.origin("every"), Some(&Origin::File { path: path.clone(), line: 5 }));
     let heat = Settings::load(Some("heat"), &Layer::default(), [""; 0], [], folder.path()).unwrap();
-    assert_eq!((heat.every, heat.keep), (Duration::from_millis(1500), 9));
+    assert_eq!((heat.every, heat.keep), (Every::Fixed(Duration::from_millis(1500)), 9));
     let none = Settings::load(None, &Layer::default(), [""; 0], [], folder.path()).unwrap();
-    assert_eq!((none.every, none.keep, none.file), (Duration::from_secs(60), 5, Some(path)));
+    assert_eq!((none.every, none.keep, none.file), (Every::Fixed(Duration::from_secs(60)), 5, Some(path)));
 }
 
 #[test]
@@ -181,7 +185,7 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
     assert_eq!(
         problem("every = \"soon\"", &[], &[], &[]),
         "piton.toml, line 1: `every` cannot be `soon`: a time is a number with a unit, as in `90s`, `250ms`, `5min` or \
-         `1h30min`; it takes a time up to 365d, or `off` (0)"
+         `1h30min`; it takes `auto`, a time up to 365d, or `off` (0)"
     );
     assert_eq!(
         problem("", &[], &[("PITON_CHUNK", "100KiB")], &[]),
@@ -313,4 +317,21 @@ fn write_the_sample_file_and_the_readme() {
     };
     let text = format!("{before}<!-- settings -->\n{}<!-- /settings -->{after}", markdown());
     fs::write(path, text).unwrap();
+}
+
+#[test]
+fn bounds_that_exclude_each_other_are_refused() {
+    let said = problem("max_interval = \"1min\"\n", &[], &[("PITON_MIN_INTERVAL", "1h")], &[]);
+    assert!(
+        said.contains("PITON_MIN_INTERVAL asks for no less than 1h") && said.contains("line 1 for no more than 1min"),
+        "{said}"
+    );
+    assert!(load("", &[], &[("PITON_MIN_INTERVAL", "1h")], &[]).1.is_ok());
+}
+
+#[test]
+fn a_site_file_is_where_the_configuration_says() {
+    let (folder, settings) = load("site_failures = \"site.csv\"\n", &[], &[], &[]);
+    assert_eq!(settings.unwrap().site_failures, folder.path().join("site.csv"));
+    assert_eq!(load("", &[], &[], &[]).1.unwrap().site_failures, PathBuf::new());
 }

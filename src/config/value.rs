@@ -268,6 +268,10 @@ impl fmt::Display for StagingMax {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Folder,
+    File { none: &'static str },
+    Every,
+    AllocationEnd,
+    MeanTime,
     Resume,
     Switch,
     Compression,
@@ -290,6 +294,10 @@ impl fmt::Display for Form {
         };
         match *self {
             Self::Folder => f.write_str("a folder"),
+            Self::File { none } => write!(f, "a file, or `{none}`"),
+            Self::Every => write!(f, "`auto`, a time up to {}, or `off` (0)", show_time(super::Every::MOST)),
+            Self::AllocationEnd => f.write_str("`auto`, a time from the start as in `2h`, a moment in seconds since 1970 as in `@1800000000`, or `off`"),
+            Self::MeanTime => f.write_str("`auto`, a time between failures as in `8h`, or failures in a time as in `3/day`"),
             Self::Resume => f.write_str("`off`, `latest`, `required`, `ID` or `EPOCH/ID`"),
             Self::Switch => f.write_str("`true` or `false`"),
             Self::Compression => f.write_str("`auto`, `raw`, or a level from 1 to 19"),
@@ -338,7 +346,7 @@ pub(super) trait FormValue: Sized {
     fn show(&self, form: &Form) -> String;
 }
 
-fn expected<T>(form: &Form) -> Result<T, String> {
+pub(super) fn expected<T>(form: &Form) -> Result<T, String> {
     Err(format!("it takes {form}"))
 }
 
@@ -419,11 +427,18 @@ impl FormValue for bool {
 
 impl FormValue for PathBuf {
     fn parse(form: &Form, text: &str) -> Result<Self, String> {
-        if text.is_empty() || text.contains('\0') { expected(form) } else { Ok(Path::new(text).to_path_buf()) }
+        match form {
+            Form::File { none } if *none == text => Ok(Self::new()),
+            _ if text.is_empty() || text.contains('\0') => expected(form),
+            _ => Ok(Path::new(text).to_path_buf()),
+        }
     }
 
-    fn show(&self, _: &Form) -> String {
-        self.display().to_string()
+    fn show(&self, form: &Form) -> String {
+        match form {
+            Form::File { none } if self.as_os_str().is_empty() => (*none).to_owned(),
+            _ => self.display().to_string(),
+        }
     }
 }
 
@@ -552,7 +567,7 @@ fn parse_decimal(text: &str) -> Option<(u128, u32)> {
 }
 
 /// `number` of `unit`, rounded down; `None` where it does not fit.
-fn scaled(number: &str, unit: u128) -> Option<u128> {
+pub(super) fn scaled(number: &str, unit: u128) -> Option<u128> {
     let (digits, behind) = parse_decimal(number)?;
     Some(digits.checked_mul(unit)? / 10_u128.checked_pow(behind)?)
 }
@@ -586,7 +601,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 }
 
 /// One or more numbers with units (`1h30min`), or bare seconds.
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     let mut total: u128 = 0;
     let problem = || "a time is a number with a unit, as in `90s`, `250ms`, `5min` or `1h30min`".to_owned();
@@ -612,7 +627,7 @@ fn show_size(bytes: u64) -> String {
     SIZES.iter().find(exact).map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
-fn show_time(time: Duration) -> String {
+pub(super) fn show_time(time: Duration) -> String {
     let mut rest = time.as_nanos();
     let mut text = String::new();
     for unit in ["d", "h", "min", "s", "ms", "us", "ns"] {

@@ -76,7 +76,7 @@ pub fn sentence(schedule: &Schedule) -> String {
     }
     let why = match schedule.rule {
         Rule::Daly | Rule::Growing => String::new(),
-        Rule::Probe => format!(", but {interval} to measure what one costs"),
+        Rule::Probe => format!(", {interval} to measure what one costs"),
         Rule::Latency => format!(", but {interval} as a commit takes so long"),
         Rule::MinInterval => format!(", but {interval} by min_interval"),
         Rule::MaxInterval => format!(", but {interval} by max_interval"),

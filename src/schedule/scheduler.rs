@@ -303,6 +303,7 @@ impl Scheduler {
         }
         let cost = self.costs().cost.max(1e-9);
         let mtbf = unforeseen(self.present_mtbf(self.rate(now).mtbf(), cost), self.record.recall());
+        let measured = self.felt().is_some();
         let (optimum, period, mut rule) = match self.growth.growth() {
             Some(growth) => {
                 let work = growth.optimum(mtbf);
@@ -314,16 +315,16 @@ impl Scheduler {
             }
         };
         let mut interval = period;
+        if !measured {
+            rule = Rule::Probe;
+        }
         let mut bound = |bounded: f64, by: Rule| {
             if bounded != interval {
                 (interval, rule) = (bounded, by);
             }
             interval
         };
-        let wanted = match self.felt() {
-            Some(_) => period,
-            None => bound(period.min(PROBE_SECONDS), Rule::Probe),
-        };
+        let wanted = if measured { period } else { bound(period.min(PROBE_SECONDS), Rule::Probe) };
         // One that is called for while the last is still being written would have to wait.
         let latency = self.latency.mean().unwrap_or(0.0);
         let longer = bound(wanted.max(latency), Rule::Latency);

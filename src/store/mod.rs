@@ -38,6 +38,7 @@ use thiserror::Error;
 mod catalogue;
 mod claim;
 mod compact;
+mod history;
 mod liveness;
 mod manifest;
 mod records;
