@@ -10,6 +10,7 @@ mod exit;
 mod jobs;
 mod npy;
 mod output;
+mod plan;
 
 use clap::{Parser, Subcommand};
 use exit::Outcome;
@@ -70,6 +71,8 @@ enum Command {
     Checkpoint(commands::request::Checkpoint),
     Halt(commands::request::Halt),
     Journal(commands::journal::Journal),
+    Schedule(commands::schedule::Schedule),
+    Plan(Box<commands::plan::Plan>),
     Config(commands::config::Config),
 }
 
@@ -86,6 +89,8 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Checkpoint(command) => command.run(&arguments.common, output),
         Command::Halt(command) => command.run(&arguments.common, output),
         Command::Journal(command) => command.run(&arguments.common, output),
+        Command::Schedule(command) => command.run(&arguments.common, output),
+        Command::Plan(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
     }
 }

@@ -100,6 +100,15 @@ pub fn sentence(event: &Event) -> (String, Style) {
             let time = nanoseconds(*commit_ns);
             format!("checkpoint {id} committed: step {step}, {size} ({ratio}), after {time}{label}")
         }
+        Event::Scheduled(schedule) => piton::schedule::sentence(schedule),
+        Event::Predicted { lead_seconds, what } => {
+            let lead = lead_seconds.map_or_else(String::new, |lead| format!(" in {}", human::short(lead)));
+            format!("a failure is foreseen{lead}: {what}")
+        }
+        Event::EndExplained { epoch, failure, reason } => {
+            let what = if *failure { "failed" } else { "ended without a failure" };
+            format!("attempt {epoch} {what}: {reason}")
+        }
         Event::Skipped { step, reason } => format!("a checkpoint skipped at step {step}: {reason}"),
         Event::Dropped { id, reason } => format!("checkpoint {id} given up: {reason}"),
         Event::Problem { what, detail } => format!("{what}: {detail}"),
@@ -149,7 +158,7 @@ pub fn sentence(event: &Event) -> (String, Style) {
         Event::Dropped { .. } | Event::Skipped { .. } | Event::CandidateRejected { .. } | Event::TookOver { .. } => {
             Style::Warning
         }
-        Event::StagingPlan { streamed_bytes: 1.., .. } => Style::Warning,
+        Event::StagingPlan { streamed_bytes: 1.., .. } | Event::Predicted { .. } => Style::Warning,
         Event::Beat { .. } | Event::Configuration { .. } | Event::Plan { .. } | Event::StagingPlan { .. } => Style::Dim,
         _ => Style::Plain,
     };
