@@ -17,7 +17,6 @@ const EXAMPLE: Example = Example {
     size: Some([512, 512]),
     step_is: "one explicit time step",
     steps: 2000,
-    every: 200,
     own: &[],
     try_these: &[
         "cargo run --release --example heat",
@@ -95,8 +94,7 @@ fn simulate(arguments: &Arguments, world: &World) -> Result<(), Failure> {
     let mut plate = Plate::new(arguments.size, rows);
     let mut between = Between::new(arguments, world);
 
-    let mut checkpointer =
-        piton::Checkpointer::builder("heat").args(arguments.for_piton()).every_steps(arguments.every).open(world)?;
+    let mut checkpointer = piton::Checkpointer::builder("heat").args(arguments.for_piton()).open(world)?;
     let mut step = checkpointer.resume(&mut plate)?.map_or(0, |at| at.step);
     while step < arguments.steps {
         plate.advance(world);

@@ -19,7 +19,6 @@ const EXAMPLE: Example = Example {
     size: None,
     step_is: "4 194 304 darts",
     steps: 500,
-    every: 50,
     own: &[],
     try_these: &[
         "cargo run --release --example pi",
@@ -91,10 +90,8 @@ fn throw(arguments: &Arguments, world: &World) -> Result<(), Failure> {
     let mut darts = Darts::new();
     let mut between = Between::new(arguments, world);
 
-    let mut checkpointer = piton::Checkpointer::builder("pi")
-        .args(arguments.for_piton())
-        .every_steps(arguments.every)
-        .open(piton::comm::Solo::default())?;
+    let mut checkpointer =
+        piton::Checkpointer::builder("pi").args(arguments.for_piton()).open(piton::comm::Solo::default())?;
     let mut step = checkpointer.resume(&mut darts)?.map_or(0, |at| at.step);
     while step < arguments.steps {
         darts.advance(BLOCKS);

@@ -12,8 +12,7 @@
 //! # impl Plate { fn advance(&mut self) {} }
 //!
 //! let mut plate = Plate { temperature: vec![0.0; 1 << 20], time: 0.0 };
-//! let mut checkpointer =
-//!     Checkpointer::builder("plate").args(std::env::args()).every_steps(1000).open(Solo::default())?;
+//! let mut checkpointer = Checkpointer::builder("plate").args(std::env::args()).open(Solo::default())?;
 //! let mut step = checkpointer.resume(&mut plate)?.map_or(0, |at| at.step);
 //! while step < 100_000 {
 //!     plate.advance();

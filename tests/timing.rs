@@ -138,7 +138,7 @@ fn the_last_checkpoint_is_durable_before_the_allocation_ends_and_none_is_begun_a
     let at = |wanted: &'static str| {
         records.iter().filter(move |record| record.event.kind() == wanted).map(|record| record.at)
     };
-    let (last, end) = (at("committed").last().expect("one was committed"), end.expect("it was said"));
+    let (last, end) = (at("committed").next_back().expect("one was committed"), end.expect("it was said"));
     let left = last.until(end).as_secs_f64();
     // A second is kept free, and a little for the commit and two steps.
     assert!((0.5..3.0).contains(&left), "durable {left} s before the end");

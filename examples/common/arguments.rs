@@ -19,8 +19,6 @@ pub struct Example {
     pub step_is: &'static str,
     /// How many steps unless `--steps` says else.
     pub steps: u64,
-    /// Steps between two checkpoints unless `--every` says else.
-    pub every: u64,
     /// Options of its own.
     pub own: &'static [Own],
     /// Command lines to try, for `--help`.
@@ -45,8 +43,6 @@ pub struct Arguments {
     pub size: [usize; 2],
     /// The step at which the run ends.
     pub steps: u64,
-    /// Steps between two checkpoints, where nothing else says so.
-    pub every: u64,
     /// Compute threads in each rank.
     pub threads: Option<usize>,
     /// The least wall time of a step.
@@ -127,7 +123,6 @@ impl Arguments {
         let mut arguments = Self {
             size: example.size.unwrap_or([1, 1]),
             steps: example.steps,
-            every: example.every,
             threads: None,
             pace: Duration::ZERO,
             kill: None,
@@ -224,7 +219,7 @@ impl Example {
             option("--size NXxNY", format!("cells from west to east and from south to north [{nx}x{ny}]"));
         }
         option("--steps N", format!("where the run ends; a step is {} [{}]", self.step_is, self.steps));
-        option("--every N", format!("steps between two checkpoints [{}]", self.every));
+        option("--every N", "steps between two checkpoints [when it wastes least]".to_owned());
         option("--dir DIR", "the store: where the checkpoints live [piton]".to_owned());
         for own in self.own {
             option(&format!("{} {}", own.flag, own.value), own.help.to_owned());
@@ -257,7 +252,6 @@ mod tests {
         size: Some([8, 6]),
         step_is: "one",
         steps: 10,
-        every: 5,
         own: &[Own { flag: "--picture", value: "FILE", help: "a picture" }],
         try_these: &["sample --steps 3"],
     };
@@ -271,7 +265,7 @@ mod tests {
         let line = "--size 480x364 --steps=7 --every 2 --dir=a/b --threads 3 --pace 20 --picture x.png \
                     --inject kill-rank=2@step=40 --resume=latest --fresh --take-over --piton.keep=3";
         let read = parse(line).expect("all are known");
-        assert_eq!((read.size, read.steps, read.every, read.threads), ([480, 364], 7, 5, Some(3)));
+        assert_eq!((read.size, read.steps, read.threads), ([480, 364], 7, Some(3)));
         assert_eq!(read.pace, Duration::from_millis(20));
         assert_eq!(read.kill, Some(Kill { rank: 2, step: 40 }));
         assert_eq!(read.own.get("--picture").map(String::as_str), Some("x.png"));

@@ -35,7 +35,6 @@ const EXAMPLE: Example = Example {
     size: Some([360, 273]),
     step_is: "as long as the fastest wave allows, 2.7 s of the sea's time at the default size",
     steps: 2000,
-    every: 200,
     own: &[
         Own { flag: "--source", value: "PLACE", help: "where: georgia, juan-de-fuca or ocean [georgia]" },
         Own { flag: "--picture", value: "FILE", help: "the picture [tsunami.png]" },
@@ -193,8 +192,7 @@ fn simulate(arguments: &Arguments, world: &World) -> Result<(), Failure> {
     let mut simulation = Simulation::new(arguments, &floor, world)?;
     let mut between = Between::new(arguments, world);
 
-    let mut checkpointer =
-        piton::Checkpointer::builder("tsunami").args(arguments.for_piton()).every_steps(arguments.every).open(world)?;
+    let mut checkpointer = piton::Checkpointer::builder("tsunami").args(arguments.for_piton()).open(world)?;
     let resumed = checkpointer.resume(&mut simulation)?;
     if resumed.is_none() {
         simulation.begin(world)?;

@@ -20,8 +20,12 @@ use super::young_daly::{Costs, daly, waste_parts, young};
 use crate::journal::{Rule, Schedule};
 use serde::{Deserialize, Serialize};
 
-/// Until a checkpoint has shown what it costs, one is due after this many seconds at the latest.
-const PROBE_SECONDS: f64 = 60.0;
+/// The first checkpoint, which shows what one costs, is due when it costs this share of the work before it, as far as can be guessed,
+const PROBE_SHARE: f64 = 0.01;
+/// but not before so many seconds, which it takes to know how long steps are,
+const PROBE_SOONEST: f64 = 1.0;
+/// and after so many at the latest.
+const PROBE_LATEST: f64 = 60.0;
 
 /// Seconds that a commit before the end of the allocation gets besides what commits take.
 const END_SLACK: f64 = 1.0;
@@ -324,7 +328,8 @@ impl Scheduler {
             }
             interval
         };
-        let wanted = if measured { period } else { bound(period.min(PROBE_SECONDS), Rule::Probe) };
+        let probe = (self.guess.cost / PROBE_SHARE).clamp(PROBE_SOONEST, PROBE_LATEST);
+        let wanted = if measured { period } else { bound(period.min(probe), Rule::Probe) };
         // One that is called for while the last is still being written would have to wait.
         let latency = self.latency.mean().unwrap_or(0.0);
         let longer = bound(wanted.max(latency), Rule::Latency);

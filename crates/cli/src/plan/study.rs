@@ -187,7 +187,11 @@ impl Simulations<'_> {
     }
 
     fn scheduler(&self) -> Scheduler {
-        Scheduler::new(Rules::default(), self.inputs.belief, self.inputs.nodes, Guess::default())
+        Scheduler::new(Rules::default(), self.inputs.belief, self.inputs.nodes, self.guess())
+    }
+
+    fn guess(&self) -> Guess {
+        Guess { cost: self.inputs.costs.cost, latency: self.inputs.costs.latency }
     }
 
     /// How long a comparison lasts: the trace, or so much work that chance matters little.
