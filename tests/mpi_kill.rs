@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Family, Running, example, family, mpirun, mpirun_command, said};
+use common::{Dice, Family, Running, descendants, example, family, mpirun, mpirun_command, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use piton::journal::{self, Event};
@@ -46,27 +46,6 @@ fn start(program: &Path, store: &Path, resume: bool) -> Running {
     Running::start(command)
 }
 
-/// The processes of `program` that descend from `ancestor`.
-fn descendants(ancestor: u32, program: &Path) -> Vec<i32> {
-    let mut parents = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("a /proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        let parent =
-            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse::<u32>().ok());
-        parents.extend(parent.map(|parent| (pid, parent)));
-    }
-    let mut family = vec![ancestor];
-    let mut seen = 0;
-    while seen < family.len() {
-        let of = family[seen];
-        family.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
-        seen += 1;
-    }
-    let runs = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
-    family.into_iter().filter(runs).filter_map(|pid| i32::try_from(pid).ok()).collect()
-}
-
 /// The shards that are being written, or were when their writer died.
 fn unfinished(job: &JobFolder) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -101,18 +80,6 @@ fn resumed_at(job: &JobFolder, epoch: u64) -> Vec<u64> {
         _ => None,
     });
     steps.collect()
-}
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
 }
 
 /// Kills one rank of `running`: at a random moment, or as soon as a shard is being written. `false` where the job came to its

@@ -52,6 +52,42 @@ fn little_is_lost_by_having_to_learn() {
     }
 }
 
+/// What it costs, and what it saves, to take failures for bunched: how much more the scheduler wastes than Daly's interval, both
+/// knowing the mean time between failures.
+#[test]
+fn taking_failures_for_bunched_pays() {
+    println!("| failures | C | against Daly |");
+    let (mtbf, paths) = (8.0 * HOUR, 200);
+    for law in [
+        Law::Exponential,
+        Law::Weibull(0.9),
+        Law::Weibull(0.8),
+        Law::Weibull(0.7),
+        Law::Weibull(0.6),
+        Law::Weibull(0.5),
+    ] {
+        for cost in [30.0, 300.0] {
+            let mut wastes = [0.0; 2];
+            for seed in 0..paths {
+                let failures = || Renewal::new(law, mtbf, seed);
+                let mut scheduler = online(mtbf);
+                scheduler.observe(1e4, 1e4 * mtbf);
+                let until = Until::failures(200);
+                wastes[0] += Simulation::new(model(cost), failures(), scheduler, 1).run(until).waste();
+                let daly = Fixed::after_work(daly(cost, mtbf), cost);
+                wastes[1] += Simulation::new(model(cost), failures(), daly, 1).run(until).waste();
+            }
+            let more = wastes[0] / wastes[1] - 1.0;
+            println!("| {law:?} | {cost} s | {:+.1} % |", more * 100.0);
+            let most = match law {
+                Law::Weibull(shape) if shape < 0.75 => 0.0,
+                _ => 0.01,
+            };
+            assert!(more < most, "{law:?} {cost}: {more}");
+        }
+    }
+}
+
 fn infinite_hbd() -> TraceFile {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/infinitehbd-fault-trace.json");
     let text = std::fs::read_to_string(path).expect("the trace is there");

@@ -22,23 +22,24 @@ fn step(walk: &mut Walk) {
     }
 }
 
-/// Steps until `enough` says so; no test goes on for longer than a minute.
+/// Steps until `enough` says so, and which step that was; no test goes on for longer than a minute.
 fn run(
     session: &mut Checkpointer,
     walk: &mut Walk,
     from: u64,
     mut enough: impl FnMut(&mut Checkpointer, u64, bool) -> bool,
-) {
+) -> u64 {
     let begun = Instant::now();
     for at in from.. {
         step(walk);
         let tick = session.tick(at + 1, walk);
         assert_eq!(tick.problem(), None);
         if enough(session, at + 1, tick.frozen().is_some()) {
-            return;
+            return at + 1;
         }
         assert!(begun.elapsed() < Duration::from_secs(60), "nothing came of it");
     }
+    unreachable!("steps never end")
 }
 
 fn scheduled(folder: &Path, epoch: u64) -> Vec<Schedule> {
@@ -85,14 +86,16 @@ fn attempts_that_died_count_and_costs_are_remembered() {
             let from = session.resume(&mut walk).unwrap().map_or(0, |at| at.step);
             // A checkpoint's cost is known with the shard; one more round tells it to the scheduler.
             let mut frozen = 0;
-            run(&mut session, &mut walk, from, |_, _, now| {
+            let at = run(&mut session, &mut walk, from, |_, _, now| {
                 frozen += u32::from(now);
                 frozen == 2
             });
             session.wait();
+            // What is lost with the attempt.
+            let at = run(&mut session, &mut walk, at, |_, step, _| step >= at + 20);
             if epoch == 3 {
                 session.request_halt();
-                run(&mut session, &mut walk, from + 1_000_000, |_, _, now| now);
+                run(&mut session, &mut walk, at, |_, _, now| now);
                 session.finish(&mut walk).unwrap();
             }
         });
@@ -108,7 +111,13 @@ fn attempts_that_died_count_and_costs_are_remembered() {
     assert_eq!(endings, [Ending::Failed, Ending::Failed, Ending::Halted]);
     let account = history.account();
     assert!(account.failures == 2 && account.taken >= 5 && account.lost > 0.0, "{account:?}");
-    let parts = account.useful + account.blocked + account.slowed + account.lost + account.down + account.restarts;
+    let parts = account.useful
+        + account.blocked
+        + account.slowed
+        + account.lost
+        + account.detecting
+        + account.down
+        + account.restarts;
     assert!((parts - account.time).abs() < 1e-6, "{account:?}");
 }
 
@@ -148,6 +157,26 @@ fn the_last_checkpoint_is_durable_before_the_allocation_ends_and_none_is_begun_a
         .filter_map(|record| if let Event::Scheduled(schedule) = &record.event { Some(schedule.rule) } else { None })
         .collect();
     assert_eq!(rules.last(), Some(&Rule::TooLate), "{rules:?}");
+}
+
+#[test]
+fn where_only_steps_are_wanted_a_last_checkpoint_is_taken_all_the_same() {
+    const END: Duration = Duration::from_secs(3);
+    let folder = tempfile::tempdir().unwrap();
+    world(1, |rank| {
+        let end = format!("{}s", END.as_secs());
+        let builder = builder(folder.path()).every_steps(1_000_000).set("allocation_end", end);
+        let mut session = builder.set("round_target", "5ms").open(rank).unwrap();
+        let mut walk = Walk::new(0, 1000);
+        session.resume(&mut walk).unwrap();
+        let begun = Instant::now();
+        run(&mut session, &mut walk, 0, |_, _, _| begun.elapsed() > END);
+    });
+    let committed = journal(folder.path(), 1).iter().filter(|event| matches!(event, Event::Committed { .. })).count();
+    let rules: Vec<Rule> = scheduled(folder.path(), 1).iter().map(|schedule| schedule.rule).collect();
+    // What commits take is known after the first: there may be time for another one.
+    assert!((1..=3).contains(&committed), "{rules:?}");
+    assert!(rules.first() == Some(&Rule::Last) && rules.last() == Some(&Rule::TooLate), "{rules:?}");
 }
 
 #[test]

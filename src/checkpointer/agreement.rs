@@ -47,7 +47,7 @@ impl Wants {
 }
 
 /// What one rank says in a round.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Vote {
     /// Its step.
     pub step: u64,
@@ -67,8 +67,6 @@ pub(super) struct Vote {
     pub full: bool,
     /// Rank 0: the newest checkpoint that this attempt committed.
     pub committed: u64,
-    /// What the last checkpoint cost its application, once that is known; seconds.
-    pub cost: Option<f64>,
     /// Rank 0: how long until the next checkpoint is due by time.
     pub until_due: Option<Duration>,
     /// A failure that it foresees, with the time until then where that is known.
@@ -76,7 +74,7 @@ pub(super) struct Vote {
 }
 
 /// What all ranks said in a round.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub min_step: u64,
     pub max_step: u64,
@@ -92,8 +90,6 @@ pub(super) struct Verdict {
     pub full: bool,
     pub committed: u64,
     pub nanoseconds_per_tick: u64,
-    /// The greatest of all ranks, where all know theirs.
-    pub cost: Option<f64>,
     pub until_due: Option<Duration>,
     /// The soonest failure that a rank foresees.
     pub predicted: Option<Option<Duration>>,
@@ -116,12 +112,10 @@ const FAILED: usize = 12;
 const NANOSECONDS: usize = 13;
 const FULL: usize = 14;
 const COMMITTED: usize = 15;
-const COST: usize = 16;
-const MINUS_COST_KNOWN: usize = 17;
-const UNTIL_DUE: usize = 18;
-const PREDICTION: usize = 19;
-const PREDICTED: usize = 20;
-const MINUS_LEAD: usize = 21;
+const UNTIL_DUE: usize = 16;
+const PREDICTION: usize = 17;
+const PREDICTED: usize = 18;
+const MINUS_LEAD: usize = 19;
 
 /// Steps and ids are carried as signed numbers; no application counts so far.
 fn signed(value: u64) -> i64 {
@@ -157,9 +151,6 @@ impl Vote {
         round[FAILED] = signed(self.failed);
         round[COMMITTED] = signed(self.committed);
         round[NANOSECONDS] = signed(nanoseconds_per_tick);
-        // A cost may be less than nothing, where steps were faster than before. A number's conversion saturates.
-        round[COST] = self.cost.map_or(i64::MIN, |cost| (cost * 1e9) as i64);
-        round[MINUS_COST_KNOWN] = -i64::from(self.cost.is_some());
         // Only the first rank's counts: the others say less than any.
         round[UNTIL_DUE] = self.until_due.map_or(-1, nanoseconds);
         round[MINUS_LEAD] = self.predicted.flatten().map_or(i64::MIN, |lead| -nanoseconds(lead));
@@ -189,7 +180,6 @@ impl Verdict {
             full: round[FULL] > 0,
             committed: round[COMMITTED].unsigned_abs(),
             nanoseconds_per_tick: round[NANOSECONDS].unsigned_abs(),
-            cost: (round[MINUS_COST_KNOWN] < 0).then(|| round[COST] as f64 * 1e-9),
             until_due: u64::try_from(round[UNTIL_DUE]).ok().map(Duration::from_nanos),
             predicted: (round[PREDICTED] > 0).then(|| {
                 let lead = round[MINUS_LEAD];
@@ -454,21 +444,19 @@ mod tests {
         #[test]
         fn a_verdict_of_one_is_its_vote(
             step in 0..1u64 << 60, flags in any::<[bool; 9]>(), failed in 0..1u64 << 60, tick in 0..1u64 << 60,
-            committed in 0..1u64 << 60, cost in proptest::option::of(-1000..1000_i32), until_due: Option<u32>,
+            committed in 0..1u64 << 60, until_due: Option<u32>,
             predicted: Option<Option<u32>>,
         ) {
             let [steps, time, request, prediction, forced, stop, busy, leaving, full] = flags;
             let wants = Wants { steps, time, request, prediction };
-            let cost = cost.map(f64::from);
             let time = |nanoseconds: u32| Duration::from_nanos(u64::from(nanoseconds));
             let (until_due, predicted) = (until_due.map(time), predicted.map(|lead| lead.map(time)));
             let vote =
-                Vote { step, wants, forced, stop, busy, leaving, failed, full, committed, cost, until_due, predicted };
+                Vote { step, wants, forced, stop, busy, leaving, failed, full, committed, until_due, predicted };
             let verdict = Verdict::decode(&vote.encode(tick, 5));
             let expected = Verdict {
                 min_step: step, max_step: step, min_tick: tick, max_tick: tick, wants, forced, stop, busy,
-                any_leaving: leaving, all_leaving: leaving, failed, full, committed, nanoseconds_per_tick: 5,
-                cost: cost.map(|cost| (cost * 1e9).round() * 1e-9), until_due, predicted,
+                any_leaving: leaving, all_leaving: leaving, failed, full, committed, nanoseconds_per_tick: 5, until_due, predicted,
             };
             prop_assert_eq!(verdict, expected);
             prop_assert!(verdict.in_step());

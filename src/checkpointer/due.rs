@@ -24,9 +24,8 @@ pub(super) struct Due {
     pub halt: bool,
     /// A failure that somebody foresees here and the other ranks don't know of, with the time until then.
     pub predicted: Option<Option<Duration>>,
-    /// What the last checkpoint cost this rank's application, once that is known.
-    cost: Option<f64>,
-    blocked: f64,
+    /// How long the application stood still for the last checkpoint, in seconds, until what its steps lost is known as well.
+    blocked: Option<f64>,
     /// The first rank's.
     clock: Option<Clock>,
 }
@@ -42,8 +41,6 @@ struct Clock {
     told: Option<(Rule, f64)>,
     /// Since when, and from which tick on, steps are timed.
     steps_since: (Instant, u64),
-    /// The last checkpoint's cost is told to the scheduler.
-    cost_told: bool,
 }
 
 impl Clock {
@@ -118,8 +115,7 @@ impl Due {
             requested: false,
             halt: false,
             predicted: None,
-            cost: None,
-            blocked: 0.0,
+            blocked: None,
             clock,
         }
     }
@@ -149,29 +145,35 @@ impl Due {
         self.requested = false;
         self.predicted = None;
         self.passed(step);
-        (self.cost, self.blocked) = (None, 0.0);
         if let Some(clock) = &mut self.clock {
             clock.scheduler.taken(clock.at(begun));
-            clock.cost_told = false;
         }
     }
 
     /// The application stood still for it so long, and goes on at `tick`.
     pub(super) fn blocked(&mut self, seconds: f64, tick: u64) {
-        self.blocked = seconds;
+        self.blocked = Some(seconds);
         if let Some(clock) = &mut self.clock {
             clock.steps_since = (Instant::now(), tick);
         }
     }
 
     /// What its steps lost meanwhile; none where that can't be told.
+    ///
+    /// The first rank's own count: ranks wait for each other in their steps, so that its steps show what the slowest one's checkpoint costs.
+    /// The greatest of all ranks' would grow with their number by noise alone (0.10 for 0.03 s with two ranks).
     pub(super) fn slowed(&mut self, seconds: Option<f64>) {
-        self.cost.get_or_insert(self.blocked + seconds.unwrap_or(0.0));
+        if let (Some(blocked), Some(clock)) = (self.blocked.take(), &mut self.clock) {
+            clock.scheduler.cost(blocked, seconds.unwrap_or(0.0));
+        }
     }
 
-    /// What the last checkpoint cost this rank, once that is known.
-    pub(super) fn cost(&self) -> Option<f64> {
-        self.cost
+    /// The application has waited for the last checkpoint, and goes on at `tick`: what its steps would have lost can't be told.
+    pub(super) fn waited(&mut self, tick: u64) {
+        self.slowed(None);
+        if let Some(clock) = &mut self.clock {
+            clock.steps_since = (Instant::now(), tick);
+        }
     }
 
     /// The last checkpoint was durable so long after its call.
@@ -208,16 +210,10 @@ impl Due {
         (wants, Duration::try_from_secs_f64(until).ok())
     }
 
-    /// What the ranks said: of what the last checkpoint cost them, and of failures to come. What is to be told to the journal comes
-    /// back.
+    /// What the ranks said of failures to come. What is to be told to the journal comes back.
     pub(super) fn learn(&mut self, verdict: &Verdict) -> Vec<Event> {
         let mut events = Vec::new();
         let Some(clock) = &mut self.clock else { return events };
-        if let (false, Some(cost)) = (clock.cost_told, verdict.cost) {
-            // Ranks wait for each other: the slowest one's cost is that of all.
-            clock.scheduler.cost(self.blocked, cost - self.blocked);
-            clock.cost_told = true;
-        }
         let now = clock.at(Instant::now());
         if let Some(lead) = verdict.predicted {
             let lead_seconds = lead.map(|lead| lead.as_secs_f64());
@@ -239,10 +235,12 @@ impl Clock {
             min_interval: bound(settings.min_interval, 0.0),
             max_interval: bound(settings.max_interval, f64::INFINITY),
             end: end.map_or(f64::INFINITY, |end| offset + wall.until(end).as_secs_f64()),
+            // Whoever wants none at all wants no last one.
+            last: settings.every != Every::Off || settings.every_steps > 0,
         };
         let mut scheduler = evidence.scheduler(rules);
         scheduler.started(offset);
-        Self { scheduler, offset, since, told: None, steps_since: (since, 0), cost_told: true }
+        Self { scheduler, offset, since, told: None, steps_since: (since, 0) }
     }
 
     /// The schedule, where it is not what was said last.

@@ -353,7 +353,6 @@ impl Checkpointer {
             failed: self.pipeline.newest_failure(),
             full: self.wants_full(),
             committed: self.pipeline.newest_commit(),
-            cost: self.due.cost(),
             until_due,
             predicted: self.due.predicted.take(),
         }
@@ -720,7 +719,7 @@ impl Checkpointer {
         };
         self.pipeline.take_shard_done();
         // Whatever is timed begins anew: the application waited.
-        self.due.slowed(None);
+        self.due.waited(self.agreement.tick());
         self.slowdown.begin(Moment::now(), self.step);
         self.ensure_agreeing()?;
         // Others may still wait for their file systems.

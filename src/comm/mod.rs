@@ -14,7 +14,7 @@ pub mod threads;
 pub use solo::Solo;
 
 /// How many numbers one reduction carries.
-pub const ROUND_WIDTH: usize = 22;
+pub const ROUND_WIDTH: usize = 20;
 
 /// What every rank contributes to a reduction, and what comes out of it: the greatest of each number over all ranks.
 pub type Round = [i64; ROUND_WIDTH];

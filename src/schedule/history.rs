@@ -66,6 +66,8 @@ pub struct Attempt {
     computing: Option<WallTime>,
     resumed: Option<(CheckpointName, f64)>,
     last_step: u64,
+    /// When a step was reached that was not known of before.
+    progressed: WallTime,
     batch: Option<(String, u32)>,
     allocation_end: Option<WallTime>,
     end: Option<End>,
@@ -103,6 +105,7 @@ impl Attempt {
             computing: None,
             resumed: None,
             last_step: 0,
+            progressed: record.at,
             batch: batch_job.clone().map(|job| (job, batch_restarts.unwrap_or(0))),
             allocation_end: *allocation_end,
             end: None,
@@ -124,8 +127,12 @@ impl Attempt {
                 self.resumed = Some((CheckpointName { epoch: *epoch, id: *id }, *seconds));
                 self.last_step = *step;
             }
-            Event::Beat { step } => self.last_step = *step,
-            Event::CheckpointStarted { step, .. } => self.last_step = *step,
+            Event::Beat { step } | Event::CheckpointStarted { step, .. } => {
+                if *step > self.last_step {
+                    self.progressed = self.last;
+                }
+                self.last_step = *step;
+            }
             Event::Frozen { id, blocked_ns, .. } => {
                 if self.checkpoints.len() >= REMEMBERED {
                     self.checkpoints.remove(0);
@@ -145,10 +152,19 @@ impl Attempt {
             Event::Scheduled(schedule) => self.schedule = Some((record.at, (**schedule).clone())),
             Event::AttemptEnded { how, step } => {
                 self.end = Some(*how);
+                if *step > self.last_step {
+                    self.progressed = self.last;
+                }
                 self.last_step = *step;
             }
             _ => {}
         }
+    }
+
+    /// When it was last computing, to within half a step: when the last step was seen. Ranks that wait for one that died live on for a
+    /// while; a rank that dies leaves a step unfinished, and the others finish theirs.
+    fn computed_until(&self) -> WallTime {
+        self.progressed.min(self.last)
     }
 
     fn on(&mut self, id: CheckpointId, change: impl FnOnce(&mut Taken)) {
@@ -193,6 +209,22 @@ impl Attempt {
         self.checkpoints.len()
     }
 
+    /// What its checkpoints cost, seconds: standing still, and what steps lost; of those of which both is known.
+    pub fn costs(&self) -> impl Iterator<Item = f64> + '_ {
+        self.checkpoints.iter().filter_map(|taken| Some(taken.blocked + taken.slowed?))
+    }
+
+    /// How long after their calls its checkpoints were durable, seconds; of those that were.
+    pub fn latencies(&self) -> impl Iterator<Item = f64> + '_ {
+        self.checkpoints.iter().filter_map(|taken| taken.latency)
+    }
+
+    /// What a step took while nothing was written, seconds, as measured last.
+    #[must_use]
+    pub fn step_seconds(&self) -> Option<f64> {
+        self.step_seconds
+    }
+
     /// How long bringing the state back took, where there was one; seconds.
     #[must_use]
     pub fn restart_seconds(&self) -> Option<f64> {
@@ -219,6 +251,8 @@ pub struct Account {
     pub slowed: f64,
     /// Work that failures undid.
     pub lost: f64,
+    /// Nothing was computed any more, and the attempt had not ended yet.
+    pub detecting: f64,
     /// No attempt ran.
     pub down: f64,
     /// From an attempt's start until it computed.
@@ -345,9 +379,12 @@ impl History {
         for (place, attempt) in self.attempts.iter().enumerate() {
             let computing = attempt.computing.unwrap_or(attempt.last);
             account.restarts += attempt.started.until(computing).as_secs_f64();
+            // What checkpoints took after `since`; the one that was taken then still slows the steps that follow it.
             let stolen = |since: WallTime| {
-                let taken = attempt.checkpoints.iter().filter(move |taken| taken.at > since);
-                taken.map(|taken| taken.blocked + taken.slowed.unwrap_or(0.0)).sum::<f64>()
+                let taken = attempt.checkpoints.iter().filter(move |taken| taken.at >= since);
+                let seconds =
+                    taken.map(|taken| if taken.at > since { taken.blocked } else { 0.0 } + taken.slowed.unwrap_or(0.0));
+                seconds.sum::<f64>()
             };
             account.blocked += attempt.checkpoints.iter().map(|taken| taken.blocked).sum::<f64>();
             account.slowed += attempt.checkpoints.iter().filter_map(|taken| taken.slowed).sum::<f64>();
@@ -362,10 +399,184 @@ impl History {
             let kept = next.resumed.filter(|(from, _)| from.epoch == attempt.epoch);
             let kept = kept.and_then(|(from, _)| attempt.checkpoints.iter().find(|taken| taken.id == from.id));
             let since = kept.map_or(computing, |taken| taken.at);
-            account.lost += (since.until(attempt.last).as_secs_f64() - stolen(since)).max(0.0);
+            let until = attempt.computed_until().max(since);
+            account.lost += (since.until(until).as_secs_f64() - stolen(since)).max(0.0);
+            account.detecting += until.until(attempt.last).as_secs_f64();
         }
-        let wasted = account.blocked + account.slowed + account.lost + account.down + account.restarts;
+        let wasted =
+            account.blocked + account.slowed + account.lost + account.detecting + account.down + account.restarts;
         account.useful = (account.time - wasted).max(0.0);
         account
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{Belief, Guess, Rules};
+
+    const SECOND: i64 = 1000;
+
+    /// The records of an attempt, each so many seconds after a common beginning.
+    struct Told {
+        epoch: u64,
+        records: Vec<Record>,
+    }
+
+    impl Told {
+        fn new(epoch: u64, at: f64, batch: Option<(&str, u32)>, end: Option<f64>) -> Self {
+            let mut told = Self { epoch, records: Vec::new() };
+            told.say(
+                at,
+                Event::AttemptStarted {
+                    job: "walk".into(),
+                    host: "n1".into(),
+                    pid: 1,
+                    world: 1,
+                    program: String::new(),
+                    version: String::new(),
+                    request: "latest".into(),
+                    boot_id: None,
+                    batch_job: batch.map(|(job, _)| job.to_owned()),
+                    batch_restarts: batch.map(|(_, restarts)| restarts),
+                    allocation_end: end.map(time),
+                    nodes: Some(1),
+                },
+            );
+            told
+        }
+
+        fn say(&mut self, at: f64, event: Event) -> &mut Self {
+            let (v, seq) = (crate::journal::VERSION, self.records.len() as u64);
+            self.records.push(Record {
+                v,
+                at: time(at),
+                mono_ns: 0,
+                epoch: Epoch(self.epoch),
+                rank: Some(0),
+                seq,
+                event,
+            });
+            self
+        }
+
+        fn computes(&mut self, at: f64) -> &mut Self {
+            self.say(
+                at,
+                Event::Plan { threads: 1, state_bytes: 1, arena_bytes: 1, chunk_bytes: 1, mpi: None, tracking: None },
+            )
+        }
+
+        fn checkpoint(&mut self, at: f64, id: u64, step: u64) -> &mut Self {
+            let id = CheckpointId(id);
+            self.say(at, Event::CheckpointStarted { id, tick: step, step, reason: "time".into() });
+            self.say(at, Event::Frozen { id, blocked_ns: 1_000_000_000, bytes: 1, copied_bytes: None });
+            self.say(at + 3.0, Event::Slowed { id, seconds: 3.0, steps: 3, step_seconds: 1.0, lost_seconds: 0.5 });
+            let commit_ns = 4_000_000_000;
+            self.say(at + 3.0, Event::Committed { id, step, commit_ns, bytes: 1, raw_bytes: 1, label: None })
+        }
+
+        fn attempt(&self) -> Attempt {
+            Attempt::of(&self.records).expect("it began")
+        }
+    }
+
+    fn time(seconds: f64) -> WallTime {
+        WallTime::from_unix_ms(1_800_000_000 * SECOND + (seconds * 1e3) as i64)
+    }
+
+    fn resumed(epoch: u64, id: u64, step: u64) -> Event {
+        let (epoch, id) = (Epoch(epoch), CheckpointId(id));
+        Event::Resumed { epoch, id, step, seconds: 2.0, bytes: 1, rolled_forward: false }
+    }
+
+    fn endings(attempts: &[&Told]) -> Vec<Ending> {
+        let history = History::new(attempts.iter().map(|told| told.attempt()).collect());
+        (0..attempts.len()).map(|place| history.ending(place)).collect()
+    }
+
+    #[test]
+    fn only_failures_are_failures() {
+        let beat = |told: &mut Told, at: f64| {
+            told.say(at, Event::Beat { step: 1 });
+        };
+        // Killed without a word: nobody knows while it is the newest; a failure once there is another.
+        let mut killed = Told::new(1, 0.0, None, None);
+        beat(&mut killed, 50.0);
+        let next = Told::new(2, 60.0, None, None);
+        assert_eq!(endings(&[&killed]), [Ending::Open]);
+        assert_eq!(endings(&[&killed, &next]), [Ending::Failed, Ending::Open]);
+        // By its own doing.
+        for (how, ending) in
+            [(End::Finished, Ending::Finished), (End::Halted, Ending::Halted), (End::Panicked, Ending::Failed)]
+        {
+            let mut ended = Told::new(1, 0.0, None, None);
+            ended.say(9.0, Event::AttemptEnded { how, step: 5 });
+            assert_eq!(endings(&[&ended, &next])[0], ending);
+        }
+        // At the end of its allocation, or well before it.
+        for (last, ending) in
+            [(3590.0, Ending::AllocationEnded), (3700.0, Ending::AllocationEnded), (2000.0, Ending::Failed)]
+        {
+            let mut limited = Told::new(1, 0.0, None, Some(3600.0));
+            beat(&mut limited, last);
+            assert_eq!(endings(&[&limited, &Told::new(2, 9000.0, None, None)])[0], ending, "{last}");
+        }
+        // Requeued or preempted: the same batch job, started again.
+        let first = Told::new(1, 0.0, Some(("7", 0)), None);
+        assert_eq!(endings(&[&first, &Told::new(2, 60.0, Some(("7", 1)), None)])[0], Ending::Requeued);
+        assert_eq!(endings(&[&first, &Told::new(2, 60.0, Some(("7", 0)), None)])[0], Ending::Failed, "in the same run");
+        assert_eq!(endings(&[&first, &Told::new(2, 60.0, Some(("8", 1)), None)])[0], Ending::Failed, "another job");
+        // Whoever started it knows better.
+        for (failure, ending) in [(true, Ending::Failed), (false, Ending::NoFailure)] {
+            let mut explains = Told::new(2, 60.0, Some(("7", 1)), None);
+            explains.say(61.0, Event::EndExplained { epoch: Epoch(1), failure, reason: "seen".into() });
+            assert_eq!(endings(&[&first, &explains])[0], ending);
+        }
+    }
+
+    #[test]
+    fn the_account_adds_up_and_the_scheduler_has_lived_through_it() {
+        let mut first = Told::new(1, 0.0, None, None);
+        // Two seconds until it computes; checkpoints at 10 s and 20 s, the second never committed; killed at 25 s, seen at 27 s.
+        first.computes(2.0).checkpoint(10.0, 1, 8);
+        first.say(20.0, Event::CheckpointStarted { id: CheckpointId(2), tick: 18, step: 18, reason: "time".into() });
+        first.say(20.0, Event::Frozen { id: CheckpointId(2), blocked_ns: 1_000_000_000, bytes: 1, copied_bytes: None });
+        first.say(24.5, Event::Beat { step: 22 }).say(27.0, Event::Beat { step: 22 });
+        let mut second = Told::new(2, 32.0, None, None);
+        second.say(34.0, resumed(1, 1, 8)).computes(35.0).checkpoint(45.0, 3, 18);
+        second.say(55.0, Event::Beat { step: 27 });
+        let history = History::new(vec![first.attempt(), second.attempt()]);
+        let account = history.account();
+        let parts = [account.blocked, account.slowed, account.detecting, account.down, account.restarts];
+        assert_eq!(parts, [3.0, 1.0, 2.5, 5.0, 5.0], "{account:?}");
+        // From the copy at 10 s to the last step seen at 24.5 s, less the second that the second checkpoint blocked and the
+        // half second that steps lost to the first.
+        assert!((account.lost - 13.0).abs() < 1e-9, "{account:?}");
+        assert_eq!((account.failures, account.taken, account.time), (1, 3, 55.0));
+        assert!((account.useful + parts.iter().sum::<f64>() + account.lost - account.time).abs() < 1e-9);
+
+        let mut scheduler = Scheduler::new(Rules::default(), Belief::Job(1000.0), 1.0, Guess::default());
+        history.teach(&mut scheduler);
+        let rate = scheduler.rate(100.0);
+        assert_eq!((rate.failures(), rate.observed()), (1.0, 27.0 + 23.0));
+        let costs = scheduler.costs();
+        assert!((costs.cost - (1.0 + 0.5 * 2.0 / 3.0)).abs() < 1e-9 && costs.latency == 4.0, "{costs:?}");
+        assert_eq!((costs.restart, costs.downtime), (2.0, 5.0));
+    }
+
+    #[test]
+    fn predictions_are_held_against_what_happened() {
+        let predicted = |epoch: u64, from: f64, at: f64, last: f64| {
+            let mut told = Told::new(epoch, from, None, None);
+            told.say(from + at, Event::Predicted { lead_seconds: Some(60.0), what: "a test".into() });
+            told.say(from + last, Event::Beat { step: 1 });
+            told
+        };
+        // Came true; too early by far; none; still open.
+        let (right, wrong) = (predicted(1, 0.0, 100.0, 150.0), predicted(2, 200.0, 10.0, 500.0));
+        let (none, open) = (Told::new(3, 800.0, None, None), predicted(4, 900.0, 5.0, 10.0));
+        let attempts = [&right, &wrong, &none, &open].map(Told::attempt).to_vec();
+        assert_eq!(History::new(attempts).track_record(), TrackRecord { foreseen: 1, missed: 2, false_alarms: 1 });
     }
 }

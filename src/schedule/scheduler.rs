@@ -54,11 +54,13 @@ pub struct Rules {
     pub max_interval: f64,
     /// When the allocation ends, in the scheduler's own time; infinite where it is not known.
     pub end: f64,
+    /// Whether a last checkpoint is taken before that, also where none is by time otherwise.
+    pub last: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { period: Period::Auto, min_interval: 0.0, max_interval: f64::INFINITY, end: f64::INFINITY }
+        Self { period: Period::Auto, min_interval: 0.0, max_interval: f64::INFINITY, end: f64::INFINITY, last: true }
     }
 }
 
@@ -351,7 +353,7 @@ impl Scheduler {
     }
 
     fn within_what_is_left(&self, plan: Plan) -> Plan {
-        if self.rules.end.is_infinite() || plan.rule == Rule::Off {
+        if self.rules.end.is_infinite() || (plan.rule == Rule::Off && !self.rules.last) {
             return plan;
         }
         let last_call = self.last_call();
@@ -362,7 +364,7 @@ impl Scheduler {
             return Plan { due: f64::INFINITY, interval: f64::INFINITY, rule: Rule::TooLate, ..plan };
         }
         match plan.rule {
-            Rule::Fixed | Rule::MinInterval | Rule::MaxInterval | Rule::Latency | Rule::Probe => {
+            Rule::Fixed | Rule::Off | Rule::MinInterval | Rule::MaxInterval | Rule::Latency | Rule::Probe => {
                 // The user's own interval, or another that must be: only the last one is moved.
                 if plan.due + cost < last_call {
                     plan
@@ -376,6 +378,8 @@ impl Scheduler {
                 let waste = |n: f64| n + ideal * ideal / n;
                 let (few, many) = (ideal.floor().max(1.0), ideal.ceil().max(1.0));
                 let n = if waste(few) <= waste(many) { few } else { many };
+                let n = n.max((left / self.rules.max_interval).ceil());
+                let n = if n * self.rules.min_interval > left { (left / self.rules.min_interval).floor() } else { n };
                 let interval = left / n;
                 let rule = if n > 1.0 { Rule::Remaining } else { Rule::Last };
                 // Where much is left, evenly spread is as before.
@@ -509,8 +513,16 @@ mod tests {
         assert_eq!((least.interval, least.rule), (3600.0, Rule::MinInterval));
         let fixed = plan(Rules { period: Period::Fixed(7.0), ..Rules::default() });
         assert_eq!((fixed.interval, fixed.rule), (7.0, Rule::Fixed));
-        let off = plan(Rules { period: Period::Off, end: 50.0, ..Rules::default() });
+        let off = plan(Rules { period: Period::Off, end: 50.0, last: false, ..Rules::default() });
         assert_eq!((off.due, off.rule), (f64::INFINITY, Rule::Off));
+        // Only steps are wanted: the last before the end is taken all the same.
+        let steps = plan(Rules { period: Period::Off, end: 50.0, ..Rules::default() });
+        assert!(steps.rule == Rule::Last && (40.0..46.0).contains(&steps.due), "{steps:?}");
+        // Spread over what is left, but within the bounds.
+        let spread = plan(Rules { max_interval: 600.0, end: 800.0, ..Rules::default() });
+        assert!(spread.rule == Rule::Remaining && spread.interval < 400.0, "{spread:?}");
+        let wide = plan(Rules { min_interval: 560.0, end: 900.0, ..Rules::default() });
+        assert!(wide.rule == Rule::Last && wide.interval > 890.0, "{wide:?}");
         // Also over a prediction.
         let mut hasty = measured(Rules { min_interval: 100.0, ..Rules::default() }, day, 3.0);
         hasty.predicted(50.0, Some(30.0));

@@ -17,8 +17,17 @@ pub struct Level {
     /// Mean time between the failures that need a checkpoint of this place, seconds: of the near one, those that leave it
     /// intact; of the far one, all others.
     pub mtbf: f64,
+    /// From the call until a checkpoint there is durable, seconds; where it is less than the cost, the cost counts.
+    pub latency: f64,
     /// Bringing the state back from there, seconds.
     pub restart: f64,
+}
+
+impl Level {
+    /// What a failure that needs this place costs besides the work between two checkpoints.
+    fn each(&self) -> f64 {
+        (self.latency - self.cost).max(0.0) + self.restart
+    }
 }
 
 /// What to do with two places.
@@ -39,28 +48,28 @@ const MOST: u32 = 10_000;
 ///
 /// ```
 /// use piton::schedule::{Level, two_level};
-/// let near = Level { cost: 5.0, mtbf: 4.0 * 3600.0, restart: 5.0 };
-/// let far = Level { cost: 200.0, mtbf: 100.0 * 3600.0, restart: 200.0 };
+/// let near = Level { cost: 5.0, mtbf: 4.0 * 3600.0, latency: 5.0, restart: 5.0 };
+/// let far = Level { cost: 200.0, mtbf: 100.0 * 3600.0, latency: 200.0, restart: 200.0 };
 /// let both = two_level(near, far);
 /// assert!(both.far_every > 20 && both.waste < 0.08);
-/// // A near place that costs as much as the far one is of no use.
-/// assert_eq!(two_level(Level { cost: 200.0, ..near }, far).far_every, 1);
+/// // A near place that is no better in anything is of no use.
+/// assert_eq!(two_level(Level { mtbf: near.mtbf, ..far }, far).far_every, 1);
 /// ```
 #[must_use]
 pub fn two_level(near: Level, far: Level) -> TwoLevel {
     let at = |far_every: u32| {
         let (n, near_rate, far_rate) = (f64::from(far_every), 1.0 / near.mtbf, 1.0 / far.mtbf);
         // With n = 1 there is no near checkpoint to come back from.
-        let near_restart = if far_every == 1 { far.restart } else { near.restart };
+        let near_each = if far_every == 1 { far.each() } else { near.each() };
         let cost = (near.cost * (n - 1.0) + far.cost) / n;
         let rate = near_rate + n * far_rate;
         let work = (2.0 * cost / rate).sqrt();
-        let waste = cost / work + work * rate / 2.0 + near_rate * near_restart + far_rate * far.restart;
+        let waste = cost / work + work * rate / 2.0 + near_rate * near_each + far_rate * far.each();
         TwoLevel { work, far_every, waste }
     };
     let ideal = ((far.cost - near.cost).max(0.0) * far.mtbf / (near.cost * near.mtbf)).sqrt();
     let whole = |n: f64| if n >= f64::from(MOST) { MOST } else { n.max(1.0) as u32 };
-    let candidates = [1, whole(ideal.floor()), whole(ideal.ceil())].map(at);
+    let candidates = [1, 2, whole(ideal.floor()), whole(ideal.ceil())].map(at);
     candidates.into_iter().min_by(|a, b| a.waste.total_cmp(&b.waste)).unwrap_or_else(|| at(1))
 }
 
@@ -74,17 +83,17 @@ mod tests {
         fn no_other_pattern_wastes_less(
             near_cost in 0.1..100.0f64, far_cost in 0.1..1000.0f64, near_hours in 0.5..100.0f64, far_hours in 1.0..1000.0f64,
         ) {
-            let near = Level { cost: near_cost, mtbf: near_hours * 3600.0, restart: near_cost };
-            let far = Level { cost: far_cost, mtbf: far_hours * 3600.0, restart: far_cost };
+            let near = Level { cost: near_cost, mtbf: near_hours * 3600.0, latency: 2.0 * near_cost, restart: near_cost };
+            let far = Level { cost: far_cost, mtbf: far_hours * 3600.0, latency: 3.0 * far_cost, restart: far_cost };
             let best = two_level(near, far);
             let (a, b) = (1.0 / near.mtbf, 1.0 / far.mtbf);
             for n in 1..=400_u32 {
                 let count = f64::from(n);
                 let cost = (near.cost * (count - 1.0) + far.cost) / count;
-                let restart = if n == 1 { far.restart } else { near.restart };
+                let each = if n == 1 { far.each() } else { near.each() };
                 for scale in [0.7, 1.0, 1.4] {
                     let work = scale * best.work;
-                    let waste = cost / work + work / 2.0 * (a + count * b) + a * restart + b * far.restart;
+                    let waste = cost / work + work / 2.0 * (a + count * b) + a * each + b * far.each();
                     prop_assert!(best.waste <= waste * (1.0 + 1e-9), "n = {}: {} against {:?}", n, waste, best);
                 }
             }

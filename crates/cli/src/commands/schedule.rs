@@ -155,6 +155,7 @@ fn print(shown: &Shown, output: &mut Output) -> anyhow::Result<()> {
         ("blocked", account.blocked),
         ("slowed", account.slowed.max(0.0)),
         ("lost to failures", account.lost),
+        ("detecting", account.detecting),
         ("restarting", account.restarts),
         ("down", account.down),
     ];

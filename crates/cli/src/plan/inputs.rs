@@ -5,7 +5,7 @@
 
 use anyhow::{Context, bail, ensure};
 use piton::config::{read_mean_time, read_size, read_time};
-use piton::schedule::simulate::{Law, TraceFile, TraceKind, read_trace};
+use piton::schedule::simulate::{Law, Repair, Repeats, TraceFile, TraceKind, read_trace};
 use piton::schedule::{Belief, Costs, History, Level, NODE_MTBF_SECONDS};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,11 @@ use std::time::Duration;
 const COPY_BYTES_PER_SECOND: f64 = 8e9;
 /// Failures that leave the copies on nodes intact, where nobody says.
 const NEAR_SURVIVES: f64 = 0.85;
+/// How repair times are distributed: log-normal, as those of LANL's systems, whose spread this is (B. Schroeder, G. Gibson 2006, and
+/// their data computed once more).
+const REPAIR: Law = Law::LogNormal(1.4);
+/// A node that fails again does so within a day.
+const REPEATS_WITHIN: f64 = 86_400.0;
 /// No trace is longer.
 const TRACE_LIMIT: u64 = 1 << 30;
 
@@ -83,6 +88,16 @@ pub struct Given {
     #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=10_000_000), help_heading = "Failures")]
     pub trace_nodes: u32,
 
+    /// How long a node is away that failed, on average: without a spare the job waits for it [there is always another node]
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Failures")]
+    pub repair: Option<f64>,
+    /// Nodes that stand ready to take the place of one that is being repaired
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "repair", help_heading = "Failures")]
+    pub spares: u32,
+    /// The share of failures that the same node repeats within a day [none; LANL's systems: 8%]
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "trace", help_heading = "Failures")]
+    pub repeats: Option<f64>,
+
     /// C: what one checkpoint takes from the application: standing still, and steps that are slower while it is written
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Costs")]
     pub checkpoint_cost: Option<f64>,
@@ -133,6 +148,10 @@ pub struct Inputs {
     pub levels: Option<(Level, Level)>,
     /// How long writing to the far place takes.
     pub far_latency_seconds: f64,
+    /// Nodes are repaired.
+    pub repair: Option<Repair>,
+    /// Nodes that failed fail again.
+    pub repeats: Option<Repeats>,
     /// What was not given, and what was taken instead.
     pub assumed: Vec<String>,
     #[serde(skip)]
@@ -186,6 +205,8 @@ impl Inputs {
             fixed_seconds: given.fixed.clone(),
             levels,
             far_latency_seconds: far_latency,
+            repair: given.repair.map(|mean| Repair { law: REPAIR, mean, spares: given.spares }),
+            repeats: given.repeats.map(|probability| Repeats { probability, within: REPEATS_WITHIN }),
             assumed,
             belief,
             failures,
@@ -250,6 +271,7 @@ fn costs(
         ),
     };
     let far_latency = write.unwrap_or(0.0).max(cost);
+    let near_latency = near_write.unwrap_or(0.0).max(cost);
     let latency = given.latency.or(near_write).or(write).or(known.map(|known| known.latency)).unwrap_or(cost).max(cost);
     let restart =
         given.restart_cost.or(near_write).or(write).or(known.map(|known| known.restart)).unwrap_or_else(|| {
@@ -266,8 +288,9 @@ fn costs(
             assumed.push("85 % of failures leave the copies on nodes intact".to_owned());
             NEAR_SURVIVES
         });
-        let level = |share: f64, restart: f64| Level { cost, mtbf: mtbf / share.max(1e-9), restart };
-        (level(survives, near), level(1.0 - survives, write.unwrap_or(restart)))
+        let level =
+            |share: f64, latency: f64, restart: f64| Level { cost, mtbf: mtbf / share.max(1e-9), latency, restart };
+        (level(survives, near_latency, near), level(1.0 - survives, far_latency, write.unwrap_or(restart)))
     });
     Ok(Priced { costs, levels, far_latency })
 }

@@ -95,17 +95,21 @@ fn finite(waste: f64) -> f64 {
 
 impl Study {
     /// Studies a job. `paths`: how many jobs are simulated for the time to solution. `progress` is told how much is done, 0 to 1.
-    pub fn new(inputs: Inputs, paths: usize, seed: u64, progress: &mut dyn FnMut(f64)) -> Self {
-        let (costs, mtbf) = (inputs.costs, inputs.mtbf_seconds);
-        let (interval, expected, parts) = best(&costs, mtbf);
-        let expected = finite(expected);
+    pub fn new(mut inputs: Inputs, paths: usize, seed: u64, progress: &mut dyn FnMut(f64)) -> Self {
+        let mtbf = inputs.mtbf_seconds;
         let two = inputs.levels.map(|(near, far)| {
             let mut two = two_level(near, far);
             // The far place takes one no sooner than it has written the last.
-            let least = (inputs.far_latency_seconds / (two.work + costs.cost)).ceil().max(1.0);
+            let least = (inputs.far_latency_seconds / (two.work + inputs.costs.cost)).ceil().max(1.0);
             two.far_every = two.far_every.max(least.min(1e6) as u32);
             two
         });
+        if let (Some(TwoLevel { far_every: 1, .. }), Some((_, far))) = (two, inputs.levels) {
+            (inputs.costs.latency, inputs.costs.restart) = (far.latency, far.restart);
+        }
+        let costs = inputs.costs;
+        let (interval, expected, parts) = best(&costs, mtbf);
+        let expected = finite(expected);
         let simulation = Simulations { inputs: &inputs, two, seed };
         let mut study = Self {
             young_seconds: young(costs.cost, mtbf),
@@ -168,7 +172,7 @@ impl Simulations<'_> {
             let costs = Costs { restart: far.restart, latency: self.inputs.far_latency_seconds, ..self.inputs.costs };
             FarTier { every: two.far_every, costs, needed: share }
         });
-        Model { costs: self.inputs.costs, far, ..Model::default() }
+        Model { costs: self.inputs.costs, far, repair: self.inputs.repair, ..Model::default() }
     }
 
     /// One job under a policy: along the trace, or along failures drawn with this seed.
@@ -178,7 +182,13 @@ impl Simulations<'_> {
                 let until = Until { time: until.time.min(*span), ..until };
                 self.run(Trace::new(times), policy, until)
             }
-            None => self.run(Renewal::new(self.inputs.law, self.inputs.mtbf_seconds, seed), policy, until),
+            None => {
+                let failures = Renewal::new(self.inputs.law, self.inputs.mtbf_seconds, seed);
+                match self.inputs.repeats {
+                    Some(repeats) => self.run(failures.repeating(repeats), policy, until),
+                    None => self.run(failures, policy, until),
+                }
+            }
         }
     }
 
