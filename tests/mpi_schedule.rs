@@ -4,7 +4,7 @@
 //! same command with `--resume` follows, as a shell loop would do. What was wasted, and by what, stands in the journals; the simulator is fed
 //! with the very moments of the failures and with what a checkpoint, a commit, a restart and a launch took on average.
 //!
-//! `PITON_TEST_LONG=1` kills 55 times, 20 s apart on average, and holds the simulator to a tenth.
+//! `PITON_TEST_LONG=1` kills 55 times, 20 s apart on average, and holds the simulator to a tenth; `PITON_TEST_KILLS=N` kills N times.
 #![cfg(feature = "mpi")]
 
 mod common;
@@ -110,9 +110,10 @@ fn costs(history: &History, killed: &[WallTime]) -> (Costs, f64) {
 fn the_time_goes_where_the_simulator_says() {
     let program = example("tsunami");
     let long = std::env::var_os("PITON_TEST_LONG").is_some();
+    let kills = std::env::var("PITON_TEST_KILLS").ok().and_then(|kills| kills.parse().ok());
     let campaign = match long {
-        true => Campaign { kills: 55, mean_seconds: 20.0, size: "1024x776" },
-        false => Campaign { kills: 6, mean_seconds: 6.0, size: "1024x776" },
+        true => Campaign { kills: kills.unwrap_or(55), mean_seconds: 20.0, size: "1024x776" },
+        false => Campaign { kills: kills.unwrap_or(6), mean_seconds: 6.0, size: "1024x776" },
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = folder.path().join("store");

@@ -208,6 +208,8 @@ impl Simulations<'_> {
     fn long(&self) -> Until {
         match self.inputs.failures {
             Some(_) => Until::NEVER,
+            // Two places are simulated checkpoint by checkpoint.
+            None if self.two.is_some_and(|two| two.far_every > 1) => Until::failures(1_000),
             None => Until::failures(10_000),
         }
     }
