@@ -236,6 +236,8 @@ impl Attempt {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
     attempts: Vec<Attempt>,
+    /// Another attempt has begun that is not among these, by this run of a batch job, where it is of one.
+    successor: Option<Option<(String, u32)>>,
 }
 
 /// Where a job's time went, from its journals; seconds.
@@ -275,7 +277,14 @@ impl History {
     /// From the attempts of a job, oldest first.
     #[must_use]
     pub fn new(attempts: Vec<Attempt>) -> Self {
-        Self { attempts }
+        Self { attempts, successor: None }
+    }
+
+    /// The same, where another attempt begins now: the newest of these is over. `batch`: the batch job of that one, and how often it was
+    /// started again.
+    #[must_use]
+    pub fn followed_by(self, batch: Option<(String, u32)>) -> Self {
+        Self { successor: Some(batch), ..self }
     }
 
     /// The attempts, oldest first.
@@ -305,13 +314,10 @@ impl History {
         {
             return Ending::AllocationEnded;
         }
-        match (later.first(), &attempt.batch) {
+        let next = later.first().map(|next| &next.batch).or(self.successor.as_ref());
+        match (next, &attempt.batch) {
             (None, _) => Ending::Open,
-            (Some(next), Some((job, restarts)))
-                if next.batch.as_ref().is_some_and(|(other, later)| other == job && later > restarts) =>
-            {
-                Ending::Requeued
-            }
+            (Some(Some((other, later))), Some((job, restarts))) if other == job && later > restarts => Ending::Requeued,
             _ => Ending::Failed,
         }
     }
@@ -506,6 +512,14 @@ mod tests {
         let next = Told::new(2, 60.0, None, None);
         assert_eq!(endings(&[&killed]), [Ending::Open]);
         assert_eq!(endings(&[&killed, &next]), [Ending::Failed, Ending::Open]);
+        // As the next one sees it that begins just now.
+        let seen = |told: &Told, batch: Option<(&str, u32)>| {
+            let batch = batch.map(|(job, restarts)| (job.to_owned(), restarts));
+            History::new(vec![told.attempt()]).followed_by(batch).ending(0)
+        };
+        assert_eq!(seen(&killed, None), Ending::Failed);
+        let batch = Told::new(1, 0.0, Some(("7", 0)), None);
+        assert_eq!([seen(&batch, Some(("7", 1))), seen(&batch, Some(("7", 0)))], [Ending::Requeued, Ending::Failed]);
         // By its own doing.
         for (how, ending) in
             [(End::Finished, Ending::Finished), (End::Halted, Ending::Halted), (End::Panicked, Ending::Failed)]
