@@ -37,6 +37,7 @@
 //! | what happened to a job | [`journal`] |
 //! | when checkpoints are taken, and what any interval wastes | [`schedule`] |
 //! | where checkpoints live, and what a crash can't do to them | [`store`], [`medium`] |
+//! | whether ranks and nodes are well | [`watch`] |
 //! | the bytes of a shard | [`shard`] |
 //!
 //! # Features
@@ -58,6 +59,7 @@ pub mod schedule;
 pub mod shard;
 pub mod state;
 pub mod store;
+pub mod watch;
 
 mod checkpointer;
 mod freeze;
