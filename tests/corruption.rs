@@ -9,7 +9,7 @@ use piton::shard::{ChunkRecord, ShardReader};
 use piton::{Fields, ResumeError, Resumed, Settled, State};
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{JOB, Random, Walk, builder, checkpoint, copy_folder, fast_folder, journal, land, world};
+use support::{JOB, Walk, builder, checkpoint, copy_folder, fast_folder, journal, land, world};
 
 const RANKS: usize = 2;
 /// Elements of the larger array of [`Walk`] on each rank.
@@ -171,11 +171,11 @@ impl Patient {
 
     fn flips(path: &Path, places: impl IntoIterator<Item = usize>) -> Vec<(String, Vec<u8>)> {
         let sound = fs::read(path).unwrap();
-        let mut random = Random(7);
+        let mut random = fastrand::Rng::with_seed(7);
         let flip = |place: usize| {
             let mut altered = sound.clone();
             // One bit, several, or all of the byte.
-            altered[place] ^= [1 << random.below(8), 1 + random.below(255) as u8, 0xff][random.below(3)];
+            altered[place] ^= [1 << random.usize(..8), 1 + random.usize(..255) as u8, 0xff][random.usize(..3)];
             (format!("byte {place} of {}", path.display()), altered)
         };
         places.into_iter().map(flip).collect()
@@ -208,8 +208,8 @@ fn every_byte_of_a_shard_counts() {
         let length = sound.file_bytes() as usize;
         drop(sound);
         assert!(chunks_start < chunks_end && chunks_end < length);
-        let mut random = Random(11);
-        let sample: Vec<usize> = (0..100).map(|_| chunks_start + random.below(chunks_end - chunks_start)).collect();
+        let mut random = fastrand::Rng::with_seed(11);
+        let sample: Vec<usize> = (0..100).map(|_| chunks_start + random.usize(..chunks_end - chunks_start)).collect();
         let ends = [chunks_start, chunks_end - 1];
         let places = (0..chunks_start).chain(sample).chain(ends).chain(chunks_end..length);
         patient.suffer(&path, Patient::flips(&path, places));
@@ -228,9 +228,9 @@ fn what_is_cut_off_or_added_is_noticed() {
             let sound = fs::read(&path).unwrap();
             let length = sound.len();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            let mut random = Random(13);
+            let mut random = fastrand::Rng::with_seed(13);
             let cuts = [0, 1, 7, 8, 16, 88, 511, 512, 513, 600, length / 2, length - 89, length - 88, length - 1];
-            let cuts = cuts.into_iter().chain((0..12).map(|_| random.below(length))).filter(|cut| *cut < length);
+            let cuts = cuts.into_iter().chain((0..12).map(|_| random.usize(..length))).filter(|cut| *cut < length);
             let cut = cuts.map(|cut| (format!("{name} cut to {cut} bytes"), sound[..cut].to_vec()));
             let tail = &sound[length - 88..];
             let junk: [(&str, &[u8]); 5] = [

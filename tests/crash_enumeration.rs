@@ -16,7 +16,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Instant;
-use worlds::{Facts, Plan, Random, Violation, all_of, is_long, job, name, recover, run, violation};
+use worlds::{Facts, Plan, Violation, all_of, is_long, job, name, recover, run, violation};
 
 /// How many ranks a job has, and whether they share a file.
 #[derive(Debug, Clone, Copy)]
@@ -116,12 +116,12 @@ fn play(medium: &RecordingMedium, world: usize, before: &Facts, extent: Extent) 
             }
         }
     }
-    let mut random = Random(cases.len() as u64);
+    let mut random = fastrand::Rng::with_seed(cases.len() as u64);
     while cases.len() > extent.recoveries {
-        cases.swap_remove(random.below(cases.len() as u64) as usize);
+        cases.swap_remove(random.usize(..cases.len()));
     }
     for _ in 0..extent.second.min(cases.len()) {
-        let chosen = random.below(cases.len() as u64) as usize;
+        let chosen = random.usize(..cases.len());
         cases[chosen].second = true;
     }
     count.recoveries = cases.len();

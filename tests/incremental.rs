@@ -10,7 +10,7 @@ use piton::{Checkpointer, PagedVec, Resumed, Settled, State};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use support::{Call, Faults, Faulty, JOB, Random, checkpoint, journal, world};
+use support::{Call, Faults, Faulty, JOB, checkpoint, journal, world};
 
 mod support;
 
@@ -29,19 +29,19 @@ struct Grid {
 
 impl Grid {
     fn new(rank: usize, changing: usize) -> Self {
-        let mut random = Random(rank as u64);
+        let mut random = fastrand::Rng::with_seed(rank as u64);
         let cells = (0..PAGES * PAGE / 8).map(|i| (i as f64 * 0.003 + rank as f64).sin()).collect();
-        let noise: Vec<u64> = (0..PAGES * PAGE / 8).map(|_| random.below(usize::MAX) as u64).collect();
+        let noise: Vec<u64> = (0..PAGES * PAGE / 8).map(|_| random.u64(..)).collect();
         let noise = PagedVec::from_slice(&noise).unwrap();
         Self { cells, noise, time: 0.0, changing }
     }
 
     fn advance(&mut self) {
         self.time += 0.5;
-        let mut random = Random(self.time.to_bits());
+        let mut random = fastrand::Rng::with_seed(self.time.to_bits());
         for _ in 0..self.changing {
-            self.cells[random.below(PAGES) * PAGE / 8 + random.below(PAGE / 8)] += 0.25;
-            self.noise[random.below(PAGES) * PAGE / 8 + random.below(PAGE / 8)] ^= 1;
+            self.cells[random.usize(..PAGES) * PAGE / 8 + random.usize(..PAGE / 8)] += 0.25;
+            self.noise[random.usize(..PAGES) * PAGE / 8 + random.usize(..PAGE / 8)] ^= 1;
         }
     }
 
@@ -239,15 +239,15 @@ fn all_sound_of(folder: &Path, epoch: u64) {
 fn a_flipped_byte_in_a_chain_is_never_restored() {
     let pristine = tempfile::tempdir().unwrap();
     run(pristine.path(), 6, 6, &[("keep", "30")], &Faults::default());
-    let mut random = Random(4);
+    let mut random = fastrand::Rng::with_seed(4);
     for _ in 0..40 {
         let folder = tempfile::tempdir().unwrap();
         support::copy_folder(pristine.path(), folder.path());
-        let id = 1 + random.below(6) as u64;
-        let path = checkpoint(folder.path(), 1, id).join(format!("rank-0000{}.shard", random.below(RANKS)));
+        let id = 1 + random.u64(..6);
+        let path = checkpoint(folder.path(), 1, id).join(format!("rank-0000{}.shard", random.usize(..RANKS)));
         let mut bytes = std::fs::read(&path).unwrap();
-        let at = random.below(bytes.len());
-        bytes[at] ^= 1 << random.below(8);
+        let at = random.usize(..bytes.len());
+        bytes[at] ^= 1 << random.usize(..8);
         std::fs::write(&path, bytes).unwrap();
         // The state that comes back is compared in `run`.
         let resumed = run(folder.path(), 6, 7, &[], &Faults::default());

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use worlds::{Facts, Plan, Random, Seen, all_of, attempt, builder, each_rank, go_on, is_long, run, violation};
+use worlds::{Facts, Plan, Seen, all_of, attempt, builder, each_rank, go_on, is_long, run, violation};
 
 const WORLD: usize = 3;
 const END: u64 = 13;
@@ -178,11 +178,11 @@ fn after(base: &Base, medium: &RecordingMedium, bound: usize) -> Result<(), Stri
 }
 
 /// `count` distinct cases of every base and rank, spread over all calls of the rank.
-fn kills(calls: &[Vec<u64>], count: usize, random: &mut Random) -> Vec<Case> {
+fn kills(calls: &[Vec<u64>], count: usize, random: &mut fastrand::Rng) -> Vec<Case> {
     let mut cases: BTreeSet<(usize, usize, u64)> = BTreeSet::new();
     let all: u64 = calls.iter().flatten().sum();
     while cases.len() < count.min(all as usize) {
-        let mut at = random.below(all);
+        let mut at = random.u64(..all.max(1));
         'found: for (base, ranks) in calls.iter().enumerate() {
             for (rank, &calls) in ranks.iter().enumerate() {
                 if at < calls {
@@ -193,7 +193,7 @@ fn kills(calls: &[Vec<u64>], count: usize, random: &mut Random) -> Vec<Case> {
             }
         }
     }
-    let case = |(base, rank, call)| Case { base, rank, harm: Harm::Kill(call), delays: random.below(2) * call };
+    let case = |(base, rank, call)| Case { base, rank, harm: Harm::Kill(call), delays: random.u64(..2) * call };
     cases.into_iter().map(case).collect()
 }
 
@@ -221,7 +221,7 @@ fn any_rank_may_be_killed_anywhere() {
     let healthy = |base| Case { base, rank: 0, harm: Harm::Nothing, delays: 0 };
     let calls: Vec<Vec<u64>> = (0..bases.len()).map(|base| play(&bases[base], healthy(base)).unwrap().calls).collect();
     println!("calls of each rank, from an empty store and with a resume: {calls:?}");
-    let cases = kills(&calls, if is_long() { 2400 } else { 260 }, &mut Random(2026));
+    let cases = kills(&calls, if is_long() { 2400 } else { 260 }, &mut fastrand::Rng::with_seed(2026));
     let done = play_all(&bases, &cases);
     // The order of a rank's threads varies, and a run may end before the call at which it was to be killed.
     let hit: Vec<_> = done.iter().filter_map(|(case, outcome)| Some((case, outcome.place.as_ref()?))).collect();
@@ -236,7 +236,7 @@ fn any_rank_may_be_killed_anywhere() {
 #[test]
 fn ranks_may_be_slow_and_their_calls_may_fail() {
     let bases = bases();
-    let mut random = Random(7);
+    let mut random = fastrand::Rng::with_seed(7);
     let slow = (0..if is_long() { 100 } else { 8 }).map(|number| Case {
         base: number % bases.len(),
         rank: 0,
@@ -245,13 +245,8 @@ fn ranks_may_be_slow_and_their_calls_may_fail() {
     });
     let mut cases: Vec<Case> = slow.collect();
     for number in 0..if is_long() { 200 } else { 30 } {
-        let harm = Harm::Refuse(1 + random.below(40));
-        cases.push(Case {
-            base: number % bases.len(),
-            rank: random.below(3) as usize,
-            harm,
-            delays: random.below(1000),
-        });
+        let harm = Harm::Refuse(1 + random.u64(..40));
+        cases.push(Case { base: number % bases.len(), rank: random.usize(..3), harm, delays: random.u64(..1000) });
     }
     play_all(&bases, &cases);
 }

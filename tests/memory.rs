@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Random, builder, journal, leave, long, skip};
+use support::{builder, journal, leave, long, skip};
 
 const CHILD: &str = "PITON_TEST_MEMORY";
 /// How many bytes of address space the child may add to those of its state.
@@ -28,15 +28,15 @@ struct Large {
 impl Large {
     /// Half of each number is noise, so that it is compressed a little, but not to nothing.
     fn fill(&mut self, step: u64) {
-        let mut random = Random(step);
+        let mut random = fastrand::Rng::with_seed(step);
         for (place, value) in self.field.iter_mut().enumerate() {
-            *value = (place as u64) << 32 | random.below(1 << 32) as u64;
+            *value = (place as u64) << 32 | random.u64(..1 << 32);
         }
     }
 
     fn is_filled(&self, step: u64) -> bool {
-        let mut random = Random(step);
-        let expected = |place: usize, random: &mut Random| (place as u64) << 32 | random.below(1 << 32) as u64;
+        let mut random = fastrand::Rng::with_seed(step);
+        let expected = |place: usize, random: &mut fastrand::Rng| (place as u64) << 32 | random.u64(..1 << 32);
         self.field.iter().enumerate().all(|(place, value)| *value == expected(place, &mut random))
     }
 }

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Dice, Family, Running, descendants, example, family, mpirun, mpirun_command, said};
+use common::{Family, Running, descendants, example, family, mpirun, mpirun_command, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use piton::journal::{self, Event};
@@ -89,10 +89,10 @@ fn kill_one(
     program: &Path,
     job: &JobFolder,
     epoch: u64,
-    dice: &mut Dice,
+    dice: &mut fastrand::Rng,
     while_writing: bool,
 ) -> bool {
-    let after = Duration::from_millis(dice.below(1500));
+    let after = Duration::from_millis(dice.u64(..1500));
     // From when all ranks have come through MPI's own start: launchers hang where a rank dies before.
     let before = Instant::now();
     while standing(job).1 == epoch {
@@ -119,7 +119,7 @@ fn kill_one(
             begun.elapsed() >= after
         };
         if due && !victims.is_empty() {
-            let victim = victims[dice.below(victims.len() as u64) as usize];
+            let victim = victims[dice.usize(..victims.len())];
             return kill(Pid::from_raw(victim), Signal::SIGKILL).is_ok();
         }
         assert!(begun.elapsed() < common::BOUND, "nothing to kill");
@@ -140,7 +140,7 @@ fn whatever_rank_is_killed_whenever_the_job_comes_back() {
     let expected = final_state(&output.stdout).unwrap_or_else(|| panic!("{}", said(&output)));
     assert!(expected.ends_with(&format!("(step {STEPS})")), "{expected}");
 
-    let mut dice = Dice(0x00c0_ffee);
+    let mut dice = fastrand::Rng::with_seed(0x00c0_ffee);
     let (mut killed, mut writing, mut resumes, mut jobs) = (0, 0, 0, 0);
     while killed < kills {
         jobs += 1;

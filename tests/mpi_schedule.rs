@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Dice, Running, descendants, example, family, mpirun_command, said};
+use common::{Running, descendants, example, family, mpirun_command, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use piton::journal::WallTime;
@@ -49,7 +49,7 @@ fn begun(job: &JobFolder) -> usize {
 
 /// Runs the job and kills it; when each kill struck.
 fn play(program: &Path, store: &Path, job: &JobFolder, campaign: &Campaign) -> Vec<WallTime> {
-    let mut dice = Dice(0x5eed);
+    let mut dice = fastrand::Rng::with_seed(0x5eed);
     let mut killed = Vec::new();
     std::fs::create_dir_all(store).expect("a folder");
     while killed.len() < campaign.kills {
@@ -62,9 +62,9 @@ fn play(program: &Path, store: &Path, job: &JobFolder, campaign: &Campaign) -> V
             std::thread::yield_now();
         }
         let victims = descendants(running.id(), program);
-        let victim = victims[dice.below(victims.len() as u64) as usize];
+        let victim = victims[dice.usize(..victims.len())];
         // An exponential clock: the time to the next failure does not depend on the past.
-        let after = Duration::from_secs_f64(-campaign.mean_seconds * (1.0 - dice.share()).ln());
+        let after = Duration::from_secs_f64(-campaign.mean_seconds * (1.0 - dice.f64()).ln());
         let status = wait_until(&mut running, Instant::now() + after);
         assert!(!status, "the job ended by itself");
         killed.push(WallTime::now());

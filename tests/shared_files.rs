@@ -11,7 +11,7 @@ use piton::{Resumed, Settled};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Call, Faults, Faulty, JOB, Random, Walk, checkpoint};
+use support::{Call, Faults, Faulty, JOB, Walk, checkpoint};
 
 mod support;
 
@@ -129,15 +129,15 @@ fn what_one_rank_cannot_write_costs_this_checkpoint_only() {
 fn a_flipped_byte_costs_the_checkpoint_or_nothing() {
     let pristine = tempfile::tempdir().unwrap();
     run(pristine.path(), "node", 4, &Faults::default());
-    let mut random = Random(11);
+    let mut random = fastrand::Rng::with_seed(11);
     for number in 0..60 {
         let folder = tempfile::tempdir().unwrap();
         support::copy_folder(pristine.path(), folder.path());
         let path = checkpoint(folder.path(), 1, 4).join("ranks-00002-00003.shards");
         let mut bytes = std::fs::read(&path).unwrap();
         // The records of both seats take 40 bytes each; most of the rest are gaps, which nobody reads.
-        let at = if number < 40 { number + 4096 * (number % 2) } else { random.below(bytes.len()) };
-        bytes[at] ^= 1 << random.below(8);
+        let at = if number < 40 { number + 4096 * (number % 2) } else { random.usize(..bytes.len()) };
+        bytes[at] ^= 1 << random.usize(..8);
         std::fs::write(&path, bytes).unwrap();
         // That the state is the right one is checked in `run`.
         let (resumed, _) = run(folder.path(), "node", 5, &Faults::default());

@@ -7,7 +7,7 @@
 use super::agreement::{Verdict, Wants};
 use crate::config::{AllocationEnd, Every, Origin, Settings};
 use crate::journal::{Event, Rule, Schedule, WallTime};
-use crate::schedule::{Belief, Guess, History, NODE_MTBF_SECONDS, Period, Plan, Rules, Scheduler};
+use crate::schedule::{Attempt, Belief, Guess, History, NODE_MTBF_SECONDS, Period, Plan, Rules, Scheduler};
 use std::time::{Duration, Instant};
 
 /// An interval that differs by more than this from the one that was told is told.
@@ -49,24 +49,25 @@ impl Clock {
     }
 }
 
-/// What the scheduler starts with: what is believed of the nodes, and what the job itself has seen.
+/// What the scheduler starts with: one that has lived through the job's earlier attempts.
 #[derive(Debug)]
 pub(super) struct Evidence {
-    pub belief: Belief,
-    pub nodes: f64,
-    pub history: History,
+    scheduler: Scheduler,
+    /// When the scheduler's time began; it begins now where this is missing.
+    began: Option<WallTime>,
 }
 
 impl Evidence {
-    /// The mean time between failures that follows from it, seconds.
-    pub(super) fn mtbf(&self) -> f64 {
-        self.scheduler(Rules::default()).rate(0.0).mtbf()
+    /// `nodes`: how many the job is believed to have.
+    pub(super) fn new(belief: Belief, nodes: f64, history: &History) -> Self {
+        let mut scheduler = Scheduler::new(Rules::default(), belief, nodes, Guess::default());
+        history.teach(&mut scheduler);
+        Self { scheduler, began: history.attempts().first().map(Attempt::started) }
     }
 
-    fn scheduler(&self, rules: Rules) -> Scheduler {
-        let mut scheduler = Scheduler::new(rules, self.belief, self.nodes, Guess::default());
-        self.history.teach(&mut scheduler);
-        scheduler
+    /// The mean time between failures that follows from it, seconds.
+    pub(super) fn mtbf(&self) -> f64 {
+        self.scheduler.rate(0.0).mtbf()
     }
 }
 
@@ -108,7 +109,7 @@ fn period(settings: &Settings) -> Period {
 impl Due {
     /// `evidence`: on the first rank; `end`: when the allocation ends.
     pub(super) fn new(settings: &Settings, evidence: Option<Evidence>, end: Option<WallTime>) -> Self {
-        let clock = evidence.map(|evidence| Clock::start(settings, &evidence, end));
+        let clock = evidence.map(|evidence| Clock::start(settings, evidence, end));
         Self {
             every_steps: settings.every_steps,
             step: settings.every_steps,
@@ -226,9 +227,10 @@ impl Due {
 }
 
 impl Clock {
-    fn start(settings: &Settings, evidence: &Evidence, end: Option<WallTime>) -> Self {
+    fn start(settings: &Settings, evidence: Evidence, end: Option<WallTime>) -> Self {
         let (since, wall) = (Instant::now(), WallTime::now());
-        let offset = evidence.history.clock(wall);
+        let Evidence { mut scheduler, began } = evidence;
+        let offset = began.map_or(0.0, |began| began.until(wall).as_secs_f64());
         let bound = |time: Duration, none: f64| if time.is_zero() { none } else { time.as_secs_f64() };
         let rules = Rules {
             period: period(settings),
@@ -238,7 +240,7 @@ impl Clock {
             // Whoever wants none at all wants no last one.
             last: settings.every != Every::Off || settings.every_steps > 0,
         };
-        let mut scheduler = evidence.scheduler(rules);
+        scheduler.bound(rules);
         scheduler.started(offset);
         Self { scheduler, offset, since, told: None, steps_since: (since, 0) }
     }

@@ -204,11 +204,11 @@ fn decide(
     };
     match claim(&job, &settings, world) {
         Ok(Ok((epoch, next_id, program))) => {
-            let nodes = if settings.nodes > 0 { f64::from(settings.nodes) } else { nodes as f64 };
             let process = ProcessIdentity::current();
             let batch = process.slurm_job.map(|job| (job, process.slurm_restarts));
-            let history = job.history().followed_by(batch);
-            let evidence = Evidence { belief: due::belief(&settings, site), nodes, history };
+            let history = job.history().followed_by(batch, u32::try_from(nodes).unwrap_or(u32::MAX));
+            let nodes = if settings.nodes > 0 { f64::from(settings.nodes) } else { nodes as f64 };
+            let evidence = Evidence::new(due::belief(&settings, site), nodes, &history);
             let mtbf = evidence.mtbf();
             (Decision::Go { settings: Box::new(settings), epoch, next_id, program, mtbf }, Some(evidence))
         }

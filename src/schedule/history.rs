@@ -18,6 +18,7 @@ use super::scheduler::Scheduler;
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::{End, Event, Record, WallTime};
 use serde::Serialize;
+use std::borrow::Borrow;
 use std::time::Duration;
 
 /// A last sign of life so close to the end of the allocation, or after it, is explained by that end.
@@ -70,6 +71,7 @@ pub struct Attempt {
     progressed: WallTime,
     batch: Option<(String, u32)>,
     allocation_end: Option<WallTime>,
+    nodes: Option<u32>,
     end: Option<End>,
     checkpoints: Vec<Taken>,
     step_seconds: Option<f64>,
@@ -82,20 +84,20 @@ pub struct Attempt {
 impl Attempt {
     /// From the records of its first rank; `None` where no attempt of the application began.
     #[must_use]
-    pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<Self> {
+    pub fn of(records: impl IntoIterator<Item: Borrow<Record>>) -> Option<Self> {
         let mut attempt: Option<Self> = None;
         for record in records {
             match &mut attempt {
-                None => attempt = Self::begin(record),
-                Some(attempt) => attempt.note(record),
+                None => attempt = Self::begin(record.borrow()),
+                Some(attempt) => attempt.note(record.borrow()),
             }
         }
         attempt
     }
 
     /// The attempt that this record begins, if it does.
-    pub fn begin(record: &Record) -> Option<Self> {
-        let Event::AttemptStarted { batch_job, batch_restarts, allocation_end, .. } = &record.event else {
+    fn begin(record: &Record) -> Option<Self> {
+        let Event::AttemptStarted { batch_job, batch_restarts, allocation_end, nodes, .. } = &record.event else {
             return None;
         };
         Some(Self {
@@ -108,6 +110,7 @@ impl Attempt {
             progressed: record.at,
             batch: batch_job.clone().map(|job| (job, batch_restarts.unwrap_or(0))),
             allocation_end: *allocation_end,
+            nodes: *nodes,
             end: None,
             checkpoints: Vec::new(),
             step_seconds: None,
@@ -118,7 +121,7 @@ impl Attempt {
     }
 
     /// Takes the next record of its first rank into account.
-    pub fn note(&mut self, record: &Record) {
+    fn note(&mut self, record: &Record) {
         // Clocks may be set back.
         self.last = self.last.max(record.at);
         match &record.event {
@@ -236,8 +239,15 @@ impl Attempt {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
     attempts: Vec<Attempt>,
-    /// Another attempt has begun that is not among these, by this run of a batch job, where it is of one.
-    successor: Option<Option<(String, u32)>>,
+    successor: Option<Successor>,
+}
+
+/// Another attempt, which begins now.
+#[derive(Debug, Clone, PartialEq)]
+struct Successor {
+    /// The batch job that it is of, if it is, and how often that one was started again.
+    batch: Option<(String, u32)>,
+    nodes: u32,
 }
 
 /// Where a job's time went, from its journals; seconds.
@@ -281,10 +291,10 @@ impl History {
     }
 
     /// The same, where another attempt begins now: the newest of these is over. `batch`: the batch job of that one, and how often it was
-    /// started again.
+    /// started again; `nodes`: how many it runs on.
     #[must_use]
-    pub fn followed_by(self, batch: Option<(String, u32)>) -> Self {
-        Self { successor: Some(batch), ..self }
+    pub fn followed_by(self, batch: Option<(String, u32)>, nodes: u32) -> Self {
+        Self { successor: Some(Successor { batch, nodes }), ..self }
     }
 
     /// The attempts, oldest first.
@@ -314,7 +324,7 @@ impl History {
         {
             return Ending::AllocationEnded;
         }
-        let next = later.first().map(|next| &next.batch).or(self.successor.as_ref());
+        let next = later.first().map(|next| &next.batch).or(self.successor.as_ref().map(|next| &next.batch));
         match (next, &attempt.batch) {
             (None, _) => Ending::Open,
             (Some(Some((other, later))), Some((job, restarts))) if other == job && later > restarts => Ending::Requeued,
@@ -329,8 +339,16 @@ impl History {
     }
 
     /// Lets a scheduler live through all of it, as if it had been there.
+    ///
+    /// A second on twice as many nodes as the newest attempt has counts as two: nodes fail, and each does on its own.
     pub fn teach(&self, scheduler: &mut Scheduler) {
         let clock = |at: WallTime| self.clock(at);
+        let newest =
+            self.successor.as_ref().map(|next| next.nodes).or(self.attempts.last().and_then(|last| last.nodes));
+        let size = |attempt: &Attempt| match (attempt.nodes, newest) {
+            (Some(then), Some(now)) if then > 0 && now > 0 => f64::from(then) / f64::from(now),
+            _ => 1.0,
+        };
         for (place, attempt) in self.attempts.iter().enumerate() {
             scheduler.started(clock(attempt.started));
             scheduler.computing(clock(attempt.computing.unwrap_or(attempt.started)));
@@ -346,7 +364,7 @@ impl History {
                 }
             }
             let failed = self.ending(place) == Ending::Failed;
-            scheduler.over(clock(attempt.last), failed);
+            scheduler.over(clock(attempt.last), failed, size(attempt));
             if failed && let Some(next) = self.attempts.get(place + 1) {
                 scheduler.was_down(attempt.last.until(next.started).as_secs_f64());
             }
@@ -515,7 +533,7 @@ mod tests {
         // As the next one sees it that begins just now.
         let seen = |told: &Told, batch: Option<(&str, u32)>| {
             let batch = batch.map(|(job, restarts)| (job.to_owned(), restarts));
-            History::new(vec![told.attempt()]).followed_by(batch).ending(0)
+            History::new(vec![told.attempt()]).followed_by(batch, 1).ending(0)
         };
         assert_eq!(seen(&killed, None), Ending::Failed);
         let batch = Told::new(1, 0.0, Some(("7", 0)), None);
@@ -577,6 +595,13 @@ mod tests {
         let costs = scheduler.costs();
         assert!((costs.cost - (1.0 + 0.5 * 2.0 / 3.0)).abs() < 1e-9 && costs.latency == 4.0, "{costs:?}");
         assert_eq!((costs.restart, costs.downtime), (2.0, 5.0));
+
+        // On three times as many nodes, what was survived on one counts a third.
+        let mut larger = Scheduler::new(Rules::default(), Belief::Job(1000.0), 3.0, Guess::default());
+        history.followed_by(None, 3).teach(&mut larger);
+        let rate = larger.rate(100.0);
+        assert_eq!(rate.failures(), 2.0);
+        assert!((rate.observed() - (27.0 + 23.0) / 3.0).abs() < 1e-9);
     }
 
     #[test]

@@ -170,6 +170,11 @@ impl Scheduler {
         self.guess = guess;
     }
 
+    /// The user's bounds from now on.
+    pub fn bound(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// An attempt begins.
     pub fn started(&mut self, now: f64) {
         self.started = Some(now);
@@ -184,13 +189,13 @@ impl Scheduler {
         self.fresh = true;
     }
 
-    /// The attempt is over, by a failure or not.
-    pub fn over(&mut self, now: f64, failed: bool) {
+    /// The attempt is over, by a failure or not. `size`: on how many nodes it ran, as a share of those that the job has now.
+    pub fn over(&mut self, now: f64, failed: bool, size: f64) {
         if failed {
             self.failed = Some(now);
         }
         if let Some(started) = self.started.take() {
-            self.observe(f64::from(u8::from(failed)), now - started);
+            self.observe(f64::from(u8::from(failed)), size * (now - started));
         }
     }
 

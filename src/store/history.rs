@@ -35,14 +35,7 @@ impl JobFolder {
     /// One attempt; `None` where none of the application began, or nothing of it can be read.
     fn attempt(&self, epoch: Epoch) -> Option<Attempt> {
         let mut reader = Reader::open(&**self.medium(), &self.first_journal(epoch)).ok()?;
-        let mut attempt: Option<Attempt> = None;
         // What can't be read any further ends it.
-        while let Ok(Some(record)) = reader.next_record() {
-            match &mut attempt {
-                None => attempt = Attempt::begin(&record),
-                Some(attempt) => attempt.note(&record),
-            }
-        }
-        attempt
+        Attempt::of(std::iter::from_fn(|| reader.next_record().ok().flatten()))
     }
 }

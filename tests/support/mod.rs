@@ -28,8 +28,8 @@ pub struct Walk {
 
 /// Land beside what moves: some pages more than that takes, of noise that differs between ranks.
 pub fn land(rank: usize, size: usize) -> Vec<u64> {
-    let mut random = Random(rank as u64);
-    (0..size + 2048).map(|_| random.next()).collect()
+    let mut random = fastrand::Rng::with_seed(rank as u64);
+    (0..size + 2048).map(|_| random.u64(..)).collect()
 }
 
 impl Walk {
@@ -172,23 +172,6 @@ pub fn leave(name: &str, reason: &str) {
 /// Whether tests that take minutes or gigabytes are wanted.
 pub fn long() -> bool {
     std::env::var_os("PITON_TEST_LONG").is_some_and(|value| value == "1")
-}
-
-/// A stream of numbers from a seed.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 /// What is asked of a medium.

@@ -501,20 +501,6 @@ pub fn go_on(
     Ok(found)
 }
 
-/// A seeded source of numbers that are good enough for choices.
-#[derive(Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end.max(1)
-    }
-}
-
 /// Whether the machine has time: `make prove` sets it.
 pub fn is_long() -> bool {
     std::env::var_os("PITON_TEST_LONG").is_some_and(|value| value == "1")

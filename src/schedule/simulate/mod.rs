@@ -115,7 +115,7 @@ impl Policy for Scheduler {
         Scheduler::committed(self, latency);
     }
     fn failed(&mut self, now: f64, downtime: f64) {
-        self.over(now, true);
+        self.over(now, true, 1.0);
         self.was_down(downtime);
     }
 }
