@@ -7,11 +7,22 @@
 //!
 //! | for | see |
 //! | --- | --- |
+//! | what ranks say of themselves | [`board`] |
+//! | who watches the ranks of a node | [`Agent`] |
+//! | how it is told who died, hangs, or is slow | [`detect`] |
+//! | processes of this node | [`process`] |
 //! | what is measured | [`Series`], [`Sample`] |
 //! | what is wrong | [`Finding`], [`Change`] |
 
+mod agent;
+pub mod board;
+pub mod detect;
 mod finding;
+mod pidfd;
+pub mod process;
 mod series;
 
+pub use agent::{Agent, Observation};
 pub use finding::{Action, Change, Finding, Labels, Severity};
+pub use pidfd::{Exit, ProcessHandle};
 pub use series::{Kind, Sample, Series};

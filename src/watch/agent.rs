@@ -1,0 +1,531 @@
+//! The agent: watches the ranks of one node.
+//!
+//! Comes in: the node's board, the ends of processes, and, on suspicion only, what `/proc` says of them. Goes out: changes (what is wrong, and what no longer
+//! is) with the evidence for them. What must hold: looking costs a few reads of memory for each rank; `/proc` is read where a rank is
+//! half-way to its limit, and its look is compared with a second one at the limit; whoever is accused stays accused until a step
+//! shows the contrary; an agent that comes late stretches all limits by as much.
+//!
+//! | seen | finding |
+//! | --- | --- |
+//! | the process is gone, and its rank had not left | `RankDied`, or `RankQuit` where it ended with status 0 |
+//! | no step for too long, and a signal stopped it | `RankStopped` |
+//! | … and it is busy outside of communication | `RankLiveLocked` |
+//! | … and it waits outside of communication | `RankBlocked` |
+//! | … and all wait for each other | `RanksDeadLocked` |
+//! | no beat for too long, of a process that is there | `RankSilent` |
+//! | a step takes longer than on the others | `RankSlow` |
+//! | far fewer steps than the others | `RankBehind` |
+
+use super::board::{Board, Presence, RankSeen};
+use super::detect::{
+    Activity, BeatRules, Beats, Hang, HangClass, HangRules, InPhase, Pace, RankView, Stragglers, judge,
+};
+use super::pidfd::{Exit, ProcessHandle};
+use super::process::{self, Process, State};
+use super::{Action, Change, Finding, Labels, Severity};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// A second look at a process comes so long after the first at the least, seconds: less says nothing of what it does.
+const LEAST_LOOK: f64 = 0.1;
+/// Of this share of a limit on, processes are looked at.
+const SUSPICION: f64 = 0.5;
+/// How long the kernel gets to tell how a process ended, once it has.
+const EXIT_WAIT: Duration = Duration::from_millis(50);
+/// Most lines of evidence for one finding.
+const MOST_EVIDENCE: usize = 40;
+/// A share of one processor above which a rank counts as busy, and one of its time without a processor above which it counts as starved.
+const BUSY: f64 = 0.2;
+const STARVED: f64 = 0.5;
+
+/// What the agent has to say, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// What is so, or no longer.
+    pub change: Change,
+    /// What speaks for it, line by line.
+    pub evidence: Vec<String>,
+    /// Seconds since the first sign of it, where there is one.
+    pub since: Option<f64>,
+}
+
+/// A rule, and where.
+type Raised = (&'static str, Labels);
+
+#[derive(Debug)]
+struct Watched {
+    pid: u32,
+    start_ticks: u64,
+    handle: Option<ProcessHandle>,
+    beats: Beats,
+    counted: u64,
+    /// The process has ended, and nothing more is to be said of it.
+    over: bool,
+    first_look: Option<(f64, Process)>,
+}
+
+/// Watches the ranks on a board.
+#[derive(Debug)]
+pub struct Agent {
+    board: Board,
+    rules: HangRules,
+    began: Instant,
+    began_ns: u64,
+    watched: BTreeMap<u32, Watched>,
+    stragglers: Stragglers,
+    /// What is raised, so that it can be cleared; and what of it is so still, by the present look.
+    raised: BTreeSet<Raised>,
+    still: BTreeSet<Raised>,
+    /// What the last window said of slow ranks: it holds until the next one.
+    slow: BTreeSet<Raised>,
+    /// When it was to look next, and how late it was of late.
+    due: Option<f64>,
+    late: f64,
+    host: String,
+}
+
+impl Agent {
+    /// One for the ranks on this board.
+    #[must_use]
+    pub fn new(board: Board, rules: HangRules) -> Self {
+        let host = board.host();
+        Self {
+            board,
+            rules,
+            began: Instant::now(),
+            began_ns: super::board::now_ns(),
+            watched: BTreeMap::new(),
+            stragglers: Stragglers::default(),
+            raised: BTreeSet::new(),
+            still: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            due: None,
+            late: 0.0,
+            host,
+        }
+    }
+
+    /// What it looks at.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Seconds since it began.
+    #[must_use]
+    pub fn now(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// A moment of the board on the agent's own clock.
+    fn at(&self, board_ns: u64) -> f64 {
+        (board_ns as f64 - self.began_ns as f64) * 1e-9
+    }
+
+    /// How late it was itself of late, seconds.
+    #[must_use]
+    pub fn late(&self) -> f64 {
+        self.late
+    }
+
+    /// Whether all ranks that ever came are gone.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        !self.watched.is_empty() && self.watched.values().all(|watched| watched.over)
+    }
+
+    /// Waits until a process ends, or for `period`; and says whether one did. `wake`: something else that ends the wait.
+    #[must_use]
+    pub fn wait(&mut self, period: Duration, wake: Option<BorrowedFd<'_>>) -> bool {
+        self.due = Some(self.now() + period.as_secs_f64());
+        let handles =
+            self.watched.values().filter(|watched| !watched.over).filter_map(|watched| watched.handle.as_ref());
+        let mut polled: Vec<PollFd<'_>> = handles
+            .map(|handle| handle.as_fd())
+            .chain(wake)
+            .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
+            .collect();
+        let timeout = PollTimeout::try_from(period).unwrap_or(PollTimeout::MAX);
+        let ended = poll(&mut polled, timeout).is_ok_and(|count| count > 0);
+        if ended {
+            self.due = None;
+        }
+        ended
+    }
+
+    /// Looks at everything once.
+    pub fn look(&mut self) -> Vec<Observation> {
+        let now = self.now();
+        // Lateness is forgotten by half each time that it comes in time.
+        let late = self.due.take().map_or(0.0, |due| (now - due).max(0.0));
+        self.late = late.max(self.late / 2.0);
+        self.board.watched_by(std::process::id());
+        let ranks: Vec<(usize, RankSeen)> =
+            (0..self.board.slots()).filter_map(|slot| Some((slot, self.board.rank(slot)?))).collect();
+        let mut said = Vec::new();
+        for (_, seen) in &ranks {
+            self.meet(seen, now);
+        }
+        said.extend(self.deaths(&ranks));
+        // Once a rank has died, the others wait for it: nothing more is to be learnt of them.
+        let living: Vec<&(usize, RankSeen)> = ranks
+            .iter()
+            .filter(|(_, seen)| seen.presence == Presence::Computing)
+            .filter(|(_, seen)| self.watched.get(&seen.rank).is_some_and(|watched| !watched.over))
+            .collect();
+        let is_death = |raised: &&Raised| matches!(raised.0, "RankDied" | "RankQuit");
+        self.still = self.raised.iter().filter(is_death).cloned().collect();
+        if self.still.is_empty() {
+            said.extend(self.hangs(&living, now));
+            said.extend(self.silent(&ranks, now));
+            said.extend(self.slow(&living, now));
+        }
+        said.extend(self.clear());
+        said
+    }
+
+    /// Takes note of a rank's process and its beats.
+    fn meet(&mut self, seen: &RankSeen, now: f64) {
+        let known = self.watched.get(&seen.rank);
+        if known.is_none_or(|known| (known.pid, known.start_ticks) != (seen.pid, seen.start_ticks)) {
+            let rules = BeatRules::every(self.board.beat().as_secs_f64().max(0.01));
+            let handle = ProcessHandle::open(seen.pid).ok();
+            self.watched.insert(
+                seen.rank,
+                Watched {
+                    pid: seen.pid,
+                    start_ticks: seen.start_ticks,
+                    handle,
+                    beats: Beats::new(rules, now),
+                    counted: seen.beats,
+                    over: false,
+                    first_look: None,
+                },
+            );
+        }
+        let at = self.at(seen.beat_at);
+        if let Some(watched) = self.watched.get_mut(&seen.rank)
+            && seen.beats != watched.counted
+        {
+            // Several since the last look came evenly, as far as is known.
+            let gaps = seen.beats.saturating_sub(watched.counted).clamp(1, 100);
+            let (from, step) = (watched.beats.last(), (at - watched.beats.last()) / gaps as f64);
+            for gap in 1..=gaps {
+                watched.beats.seen(from + step * gap as f64);
+            }
+            watched.counted = seen.beats;
+        }
+    }
+
+    fn labels(&self, rank: Option<u32>) -> Labels {
+        let mut labels = Labels::from([("job".to_owned(), self.board.job()), ("node".to_owned(), self.host.clone())]);
+        if let Some(rank) = rank {
+            labels.insert("rank".to_owned(), rank.to_string());
+        }
+        labels
+    }
+
+    /// Something is so; nothing comes back where that was said before.
+    fn raise(&mut self, raised: Raised, severity: Severity, action: Action, summary: String) -> Option<Change> {
+        self.still.insert(raised.clone());
+        let (rule, labels) = raised.clone();
+        let change = Change::Raised(Finding { rule: rule.to_owned(), severity, labels, summary, action, lasts: None });
+        self.raised.insert(raised).then_some(change)
+    }
+
+    /// Clears what was raised and is no longer so.
+    fn clear(&mut self) -> Vec<Observation> {
+        let over: Vec<Raised> = self.raised.difference(&self.still).cloned().collect();
+        self.raised = std::mem::take(&mut self.still);
+        let cleared = |(rule, labels): Raised| Change::Cleared { rule: rule.to_owned(), labels };
+        over.into_iter()
+            .map(|raised| Observation { change: cleared(raised), evidence: Vec::new(), since: None })
+            .collect()
+    }
+
+    /// The phase that a rank is in, in words.
+    fn whereabouts(&self, slot: usize, seen: &RankSeen) -> String {
+        let phase = seen.phase.and_then(|phase| self.board.phase(slot, phase));
+        let phase = phase.map_or_else(String::new, |phase| format!(", in phase {:?}", phase.name));
+        match seen.presence {
+            Presence::Arrived => format!("before its first step{phase}"),
+            _ => format!("at step {}{phase}", seen.step),
+        }
+    }
+
+    fn deaths(&mut self, ranks: &[(usize, RankSeen)]) -> Vec<Observation> {
+        let mut said = Vec::new();
+        let gone: Vec<(usize, RankSeen)> = ranks
+            .iter()
+            .filter(|(_, seen)| self.watched.get(&seen.rank).is_some_and(|watched| !watched.over && has_ended(watched)))
+            .cloned()
+            .collect();
+        for (slot, seen) in gone {
+            let exit = self.watched.get_mut(&seen.rank).and_then(|watched| {
+                watched.over = true;
+                exit_of(watched)
+            });
+            if seen.presence == Presence::Left {
+                continue;
+            }
+            let how = exit.map_or_else(
+                || "ended, nobody says how".to_owned(),
+                |exit| match exit {
+                    Exit::Status(_) => format!("ended with {exit}"),
+                    Exit::Signal(_) => format!("was killed by {exit}"),
+                },
+            );
+            let place = self.whereabouts(slot, &seen);
+            let summary = format!("rank {} (process {} on {}) {how} {place}", seen.rank, seen.pid, self.host);
+            let (rule, severity) = match exit {
+                Some(exit) if exit.is_success() => ("RankQuit", Severity::Warning),
+                _ => ("RankDied", Severity::Critical),
+            };
+            let raised = (rule, self.labels(Some(seen.rank)));
+            let evidence = self.board.error(slot).map(|error| format!("the last problem that it told of: {error}"));
+            let change = self.raise(raised, severity, Action::StopAttempt, summary);
+            let evidence: Vec<String> = evidence.into_iter().collect();
+            said.extend(change.map(|change| Observation { change, evidence, since: None }));
+        }
+        said
+    }
+
+    fn hangs(&mut self, ranks: &[&(usize, RankSeen)], now: f64) -> Vec<Observation> {
+        let mut views = Vec::with_capacity(ranks.len());
+        for (slot, seen) in ranks {
+            let phase = seen.phase.and_then(|phase| self.board.phase(*slot, phase));
+            let limit = self.rules.limit(&seen.steps, phase.as_ref().map(|phase| &phase.taken)) + self.late;
+            views.push(RankView {
+                rank: seen.rank,
+                step: seen.step,
+                since: now - self.at(seen.stepped_at),
+                limit,
+                phase: phase.map(|phase| InPhase { name: phase.name, waits: phase.waits }),
+                activity: Activity::Unknown,
+            });
+        }
+        if !views.iter().any(|view| view.since > SUSPICION * view.limit) {
+            for watched in self.watched.values_mut() {
+                watched.first_look = None;
+            }
+            return Vec::new();
+        }
+        let mut evidence = BTreeMap::new();
+        for view in &mut views {
+            if let Some(watched) = self.watched.get_mut(&view.rank) {
+                let (activity, lines) = examine(watched, now);
+                view.activity = activity;
+                evidence.insert(view.rank, lines);
+            }
+        }
+        let Some(hang) = judge(&views) else { return Vec::new() };
+        self.tell_hang(&hang, &views, &evidence)
+    }
+
+    fn tell_hang(
+        &mut self,
+        hang: &Hang,
+        views: &[RankView],
+        evidence: &BTreeMap<u32, Vec<String>>,
+    ) -> Vec<Observation> {
+        let rule = match hang.class {
+            HangClass::Stopped => "RankStopped",
+            HangClass::LiveLock => "RankLiveLocked",
+            HangClass::Blocked => "RankBlocked",
+            HangClass::DeadLock => "RanksDeadLocked",
+        };
+        let since =
+            views.iter().filter(|view| hang.stuck.contains(&view.rank)).map(|view| view.since).fold(0.0, f64::max);
+        let named = hang.suspects.iter().map(|rank| Some(*rank));
+        let named: Vec<Option<u32>> = if hang.suspects.is_empty() { vec![None] } else { named.collect() };
+        let mut said = Vec::new();
+        for rank in named {
+            let view = views.iter().find(|view| Some(view.rank) == rank);
+            let place = view.map_or_else(String::new, |view| {
+                let phase =
+                    view.phase.as_ref().map_or_else(String::new, |phase| format!(", in phase {:?}", phase.name));
+                format!(" at step {}{phase}", view.step)
+            });
+            let stuck = hang.stuck.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            let what = match (hang.class, rank) {
+                (HangClass::Stopped, Some(rank)) => format!("rank {rank} is stopped{place}"),
+                (HangClass::LiveLock, Some(rank)) => format!("rank {rank} is busy and gets no further{place}"),
+                (HangClass::Blocked, Some(rank)) => {
+                    format!("rank {rank} waits for something outside of communication{place}")
+                }
+                (HangClass::DeadLock, Some(rank)) => format!("rank {rank} waits elsewhere than the others{place}"),
+                (_, None) => "all ranks wait for each other".to_owned(),
+            };
+            let summary = format!("{what}; no step for {since:.1} s on ranks {stuck}");
+            let mut lines: Vec<String> =
+                views.iter().filter(|view| rank.is_none_or(|rank| rank == view.rank)).map(described).collect();
+            lines.extend(rank.and_then(|rank| evidence.get(&rank)).into_iter().flatten().cloned());
+            lines.truncate(MOST_EVIDENCE);
+            let change = self.raise((rule, self.labels(rank)), Severity::Critical, Action::StopAttempt, summary);
+            said.extend(change.map(|change| Observation { change, evidence: lines, since: Some(since) }));
+        }
+        said
+    }
+
+    /// Processes that are there and give no sign of life, whatever their ranks do.
+    fn silent(&mut self, ranks: &[(usize, RankSeen)], now: f64) -> Vec<Observation> {
+        let mut said = Vec::new();
+        for (slot, seen) in ranks {
+            if !matches!(seen.presence, Presence::Arrived | Presence::Computing) {
+                continue;
+            }
+            let late = self.late;
+            let Some(watched) = self.watched.get_mut(&seen.rank).filter(|watched| !watched.over) else { continue };
+            if !watched.beats.suspect(now, late) {
+                continue;
+            }
+            let silence = now - watched.beats.last();
+            let (activity, lines) = examine(watched, now);
+            let stopped = activity == Activity::Stopped;
+            // Whoever gets no processor can't beat; only what nobody would survive is silence then.
+            let hopeless = silence > watched.beats.limit().max(30.0);
+            if !stopped && !hopeless {
+                continue;
+            }
+            let rule = if stopped { "RankStopped" } else { "RankSilent" };
+            let place = self.whereabouts(*slot, seen);
+            let what = if stopped { "is stopped" } else { "gives no sign of life" };
+            let summary = format!(
+                "rank {} (process {} on {}) {what} {place}; no beat for {silence:.1} s",
+                seen.rank, seen.pid, self.host
+            );
+            let raised = (rule, self.labels(Some(seen.rank)));
+            let change = self.raise(raised, Severity::Critical, Action::StopAttempt, summary);
+            said.extend(change.map(|change| Observation { change, evidence: lines, since: Some(silence) }));
+        }
+        said
+    }
+
+    fn slow(&mut self, ranks: &[&(usize, RankSeen)], now: f64) -> Vec<Observation> {
+        let paces: Vec<Pace> = ranks
+            .iter()
+            .map(|(_, seen)| Pace {
+                rank: seen.rank,
+                steps: seen.steps.count,
+                seconds: seen.steps.total,
+                waiting: seen.waiting,
+                step: seen.step,
+            })
+            .collect();
+        let Some(window) = self.stragglers.look(now, &paces) else {
+            self.still.extend(self.slow.iter().cloned());
+            return Vec::new();
+        };
+        let slow = window.slow.into_iter().map(|slow| {
+            let summary = format!(
+                "rank {} on {} takes {:.3} s for a step apart from waiting, the median rank {:.3} s",
+                slow.rank, self.host, slow.seconds, slow.median
+            );
+            (("RankSlow", self.labels(Some(slow.rank))), summary)
+        });
+        let behind = window.behind.into_iter().map(|(rank, steps)| {
+            let summary = format!("rank {rank} on {} is {steps} steps behind the median rank", self.host);
+            (("RankBehind", self.labels(Some(rank))), summary)
+        });
+        let found: Vec<(Raised, String)> = slow.chain(behind).collect();
+        self.slow = found.iter().map(|(raised, _)| raised.clone()).collect();
+        let raise = |(raised, summary)| self.raise(raised, Severity::Warning, Action::Nothing, summary);
+        let changes = found.into_iter().filter_map(raise);
+        changes.map(|change| Observation { change, evidence: Vec::new(), since: None }).collect()
+    }
+}
+
+fn has_ended(watched: &Watched) -> bool {
+    match &watched.handle {
+        Some(handle) => {
+            let mut polled = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+            poll(&mut polled, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+        }
+        None => !process::lives(watched.pid, watched.start_ticks),
+    }
+}
+
+/// How a process that has ended did; its parent may take a moment to take note of it.
+fn exit_of(watched: &Watched) -> Option<Exit> {
+    let handle = watched.handle.as_ref()?;
+    let until = Instant::now() + EXIT_WAIT;
+    loop {
+        match handle.exit() {
+            Some(exit) => return Some(exit),
+            None if Instant::now() >= until => return None,
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// What the process of a rank does, by two looks at it, and in words.
+fn examine(watched: &mut Watched, now: f64) -> (Activity, Vec<String>) {
+    let Some(process) = process::look(watched.pid).filter(|process| process.start_ticks == watched.start_ticks) else {
+        return (Activity::Unknown, Vec::new());
+    };
+    let mut lines =
+        vec![format!("process {}: {:?}{}", watched.pid, process.state, if process.frozen { ", frozen" } else { "" })];
+    lines.extend(process.threads.iter().map(|thread| {
+        let place = thread.waits_in.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
+        format!(
+            "thread {} {:?}: {:?}{place}, {:.2} s of processor time",
+            thread.id, thread.name, thread.state, thread.used
+        )
+    }));
+    let activity = match &watched.first_look {
+        _ if process.frozen || process.state == State::Stopped => Activity::Stopped,
+        Some((then, earlier)) if now - then >= LEAST_LOOK => {
+            let span = now - then;
+            // The thread that ticks, and those that it computes with: the busiest one says what the rank does.
+            let share = |value: fn(&process::Thread) -> Option<f64>| {
+                let mut most = 0.0f64;
+                // What writes checkpoints may be busy, whatever the application does.
+                for thread in process.threads.iter().filter(|thread| !thread.name.starts_with("piton-")) {
+                    let before = earlier.threads.iter().find(|before| before.id == thread.id);
+                    if let (Some(after), Some(before)) = (value(thread), before.and_then(value)) {
+                        most = most.max((after - before) / span);
+                    }
+                }
+                most
+            };
+            let (busy, starved) = (share(|thread| Some(thread.used)), share(|thread| thread.waited));
+            let transferred =
+                process.transferred.zip(earlier.transferred).is_some_and(|(after, before)| after > before + (1 << 20));
+            lines.push(format!(
+                "in {span:.2} s: {:.0} % of a processor, {:.0} % ready without one",
+                busy * 100.0,
+                starved * 100.0
+            ));
+            if starved > STARVED && busy < 1.0 - STARVED {
+                Activity::Starved
+            } else if transferred {
+                Activity::Transferring
+            } else if busy > BUSY {
+                Activity::Computing
+            } else if process.state == State::Blocked {
+                Activity::Blocked
+            } else {
+                Activity::Idle
+            }
+        }
+        _ => Activity::Unknown,
+    };
+    if watched.first_look.is_none() {
+        watched.first_look = Some((now, process));
+    }
+    lines.truncate(MOST_EVIDENCE);
+    (activity, lines)
+}
+
+fn described(view: &RankView) -> String {
+    let phase = view.phase.as_ref().map_or_else(
+        || "in no phase".to_owned(),
+        |phase| format!("in phase {:?}{}", phase.name, if phase.waits { " (waiting for others)" } else { "" }),
+    );
+    format!(
+        "rank {}: step {} for {:.2} s (limit {:.2} s), {phase}, {:?}",
+        view.rank, view.step, view.since, view.limit, view.activity
+    )
+}

@@ -1,0 +1,206 @@
+//! Processes of this node, as `/proc` shows them.
+//!
+//! Comes in: a process number, and when that process started. Goes out: whether it lives, and what it does. What must hold: a process is told
+//! from another of the same number by its start; what can't be read is not known, never an error.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+/// Most threads of a process that are looked at.
+const MOST_THREADS: usize = 64;
+/// Most that is read of one of the small files in `/proc`.
+const LONGEST: u64 = 16 << 10;
+
+/// What a process or a thread is doing, as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It runs, or would if it had a processor.
+    Running,
+    /// It waits for something.
+    Sleeping,
+    /// It waits in the kernel for something that can't be interrupted, as a rule for storage.
+    Blocked,
+    /// A signal or a debugger has stopped it.
+    Stopped,
+    /// It has ended.
+    Ended,
+}
+
+impl State {
+    fn of(letter: &str) -> Option<Self> {
+        Some(match letter {
+            "R" => Self::Running,
+            "S" | "I" | "P" => Self::Sleeping,
+            "D" => Self::Blocked,
+            "T" | "t" => Self::Stopped,
+            "Z" | "X" | "x" => Self::Ended,
+            _ => return None,
+        })
+    }
+}
+
+/// A thread at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Thread {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub state: State,
+    /// Processor time that it has used, seconds.
+    pub used: f64,
+    /// How long it was ready and had no processor, seconds; where the kernel counts that.
+    pub waited: Option<f64>,
+    /// Where in the kernel it waits.
+    pub waits_in: Option<String>,
+}
+
+/// A process at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Process {
+    /// What its first thread does.
+    pub state: State,
+    /// When it started, clock ticks since boot.
+    pub start_ticks: u64,
+    /// Its threads, the first ones.
+    pub threads: Vec<Thread>,
+    /// Bytes that it has read and written by system calls, where we may know.
+    pub transferred: Option<u64>,
+    /// Its control group is frozen.
+    pub frozen: bool,
+}
+
+fn read(path: impl AsRef<Path>) -> Option<String> {
+    let mut text = String::new();
+    fs::File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// What stands behind the name in a `stat` file, and the name: it is in parentheses and may hold anything.
+fn fields(stat: &str) -> Option<(&str, Vec<&str>)> {
+    let (before, after) = stat.rsplit_once(')')?;
+    Some((before.split_once('(')?.1, after.split_ascii_whitespace().collect()))
+}
+
+/// When the process `pid` started, in clock ticks since boot; `None` where there is none that still runs.
+#[must_use]
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = read(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = fields(&stat)?;
+    // Fields 3 (state) and 22 (starttime) of proc_pid_stat(5). A zombie runs no more.
+    if State::of(fields.first()?)? == State::Ended {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
+}
+
+/// Whether the process `pid` that started then still runs. Where the system has no `/proc` it is taken to.
+#[must_use]
+pub fn lives(pid: u32, started: u64) -> bool {
+    !Path::new("/proc/self/stat").exists() || start_ticks(pid) == Some(started)
+}
+
+/// The number of the calling thread.
+#[must_use]
+pub fn own_thread() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        u64::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        0
+    }
+}
+
+/// Clock ticks in a second.
+fn ticks_per_second() -> f64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
+}
+
+fn thread(folder: &Path, id: u32, ticks: f64) -> Option<Thread> {
+    let stat = read(folder.join("stat"))?;
+    let (name, fields) = fields(&stat)?;
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    // Nanoseconds on a processor, and ready without one.
+    let schedule: Option<Vec<u64>> = read(folder.join("schedstat"))
+        .map(|text| text.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect());
+    let used = (number(11)? + number(12)?) as f64 / ticks;
+    let (used, waited) = match schedule.as_deref() {
+        Some([ran, waited, ..]) => (*ran as f64 * 1e-9, Some(*waited as f64 * 1e-9)),
+        _ => (used, None),
+    };
+    let waits_in =
+        read(folder.join("wchan")).map(|text| text.trim().to_owned()).filter(|name| !name.is_empty() && name != "0");
+    Some(Thread { id, name: name.to_owned(), state: State::of(fields.first()?)?, used, waited, waits_in })
+}
+
+/// Looks at a process.
+#[must_use]
+pub fn look(pid: u32) -> Option<Process> {
+    let folder = format!("/proc/{pid}");
+    let stat = read(format!("{folder}/stat"))?;
+    let (_, fields) = fields(&stat)?;
+    let ticks = ticks_per_second();
+    let mut threads: Vec<Thread> = fs::read_dir(format!("{folder}/task"))
+        .ok()?
+        .flatten()
+        .take(MOST_THREADS)
+        .filter_map(|entry| thread(&entry.path(), entry.file_name().to_str()?.parse().ok()?, ticks))
+        .collect();
+    threads.sort_by_key(|thread| thread.id);
+    let transferred = read(format!("{folder}/io")).map(|text| {
+        let number =
+            |line: &str| line.strip_prefix("rchar: ").or(line.strip_prefix("wchar: "))?.trim().parse::<u64>().ok();
+        text.lines().filter_map(number).sum()
+    });
+    Some(Process {
+        state: State::of(fields.first()?)?,
+        start_ticks: fields.get(19)?.parse().ok()?,
+        threads,
+        transferred,
+        frozen: is_frozen(pid),
+    })
+}
+
+/// Whether the control group of the process is frozen: all of it stands still, whatever its state says.
+fn is_frozen(pid: u32) -> bool {
+    let Some(groups) = read(format!("/proc/{pid}/cgroup")) else { return false };
+    groups.lines().any(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (Some(number), Some(kinds), Some(group)) = (parts.next(), parts.next(), parts.next()) else { return false };
+        let group = group.trim_start_matches('/');
+        if number == "0" && kinds.is_empty() {
+            let events = read(Path::new("/sys/fs/cgroup").join(group).join("cgroup.events"));
+            return events.is_some_and(|text| text.lines().any(|line| line == "frozen 1"));
+        }
+        kinds.split(',').any(|kind| kind == "freezer")
+            && read(Path::new("/sys/fs/cgroup/freezer").join(group).join("freezer.state"))
+                .is_some_and(|text| text.trim() != "THAWED")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_seen_to_live_to_stop_and_to_end() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("a sleep");
+        let pid = child.id();
+        let started = start_ticks(pid).expect("it runs");
+        assert!(lives(pid, started) && !lives(pid, started + 1));
+        let process = look(pid).expect("it is there");
+        assert_eq!((process.start_ticks, process.threads.len(), process.frozen), (started, 1, false));
+        let own = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process number"));
+        nix::sys::signal::kill(own, nix::sys::signal::Signal::SIGSTOP).expect("ours");
+        while look(pid).expect("it is there").state != State::Stopped {
+            std::thread::yield_now();
+        }
+        nix::sys::signal::kill(own, nix::sys::signal::Signal::SIGKILL).expect("ours");
+        child.wait().expect("ours");
+        assert!(!lives(pid, started) && look(pid).is_none());
+    }
+}
