@@ -31,7 +31,7 @@ mod value;
 pub use error::ConfigError;
 pub use interval::{AllocationEnd, Every, MeanTime};
 pub use source::reads_argument;
-pub use value::{Compression, Files, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
+pub use value::{BoardPlace, Compression, Files, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
 
 use source::Assignment;
 use value::{Form, FormValue};
@@ -268,6 +268,14 @@ settings! {
     journal_beat: Duration = "5s", "PITON_JOURNAL_BEAT",
         Form::Time { least: Duration::from_millis(100), most: HOUR, zero: None },
         "how often a rank writes to the journal how far it is";
+    board: BoardPlace = "auto", "PITON_BOARD", Form::BoardPlace,
+        "where ranks say that they live and how far they are: a folder of the node's memory, `auto` (`/dev/shm`), or nowhere (`off`)";
+    beat: Duration = "100ms", "PITON_BEAT", Form::Time { least: Duration::from_millis(10), most: HOUR, zero: None },
+        "how often each rank says there that it lives";
+    agent: bool = "true", "PITON_AGENT", Form::Switch,
+        "a rank of each node watches the others, where no `piton agent` does";
+    watch_period: Duration = "200ms", "PITON_WATCH_PERIOD", Form::Time { least: Duration::from_millis(10), most: HOUR, zero: None },
+        "how often it looks at them";
     log: Log = "normal", "PITON_LOG", Form::Log,
         "what is printed to standard error: nothing, problems and resumes, or everything";
 }

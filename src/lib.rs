@@ -65,8 +65,8 @@ mod checkpointer;
 mod freeze;
 
 pub use checkpointer::{
-    Builder, CheckpointError, Checkpointer, FinishError, OpenError, Refusal, ResumeError, Resumed, Settled, Summary,
-    Tick,
+    Builder, CheckpointError, Checkpointer, FinishError, OpenError, Phases, Refusal, ResumeError, Resumed, Settled,
+    Summary, Tick,
 };
 pub use freeze::{PagedVec, TrackingUnavailable, tracking_available};
 pub use piton_derive::{Element, State};

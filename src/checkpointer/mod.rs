@@ -24,6 +24,7 @@ use crate::medium::Medium;
 use crate::shard::{EncodeOptions, Grain, Lineage, Piece, ShardIdentity};
 use crate::state::{Fields, State};
 use crate::store::{Finished, JobFolder, ManifestNotes, RankGroup};
+use crate::watch::board::Phase;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::Path;
@@ -41,6 +42,9 @@ mod recorder;
 mod resume;
 mod slowdown;
 mod tuner;
+mod watching;
+
+pub use watching::Phases;
 
 pub use errors::{CheckpointError, FinishError, OpenError, Refusal, ResumeError};
 
@@ -50,6 +54,7 @@ use due::Due;
 use pipeline::{CommitOrder, Fate, Pipeline, Task, begin_shard};
 use recorder::Recorder;
 use slowdown::{Moment, Slowdown};
+use watching::Watching;
 
 /// How long a checkpointer that is dropped without [`Checkpointer::finish`] waits for what is in flight.
 const LAST_WAIT: Duration = Duration::from_secs(20);
@@ -244,6 +249,7 @@ pub struct Checkpointer {
     slowdown: Slowdown,
     resumed: Option<Resumed>,
     due: Due,
+    watching: Watching,
     stopping: bool,
     ended: bool,
 }
@@ -283,6 +289,7 @@ impl Checkpointer {
     pub fn tick<S: State + ?Sized>(&mut self, step: u64, state: &mut S) -> Tick {
         self.step = step;
         self.pipeline.note_step(step);
+        self.watching.place().step(step);
         if self.agreement.idle_tick() && !self.pipeline.shard_is_done() {
             return Tick { stop: self.stopping, frozen: None, problem: None };
         }
@@ -292,6 +299,12 @@ impl Checkpointer {
     #[cold]
     fn busy_tick<S: State + ?Sized>(&mut self, state: &mut S) -> Tick {
         let mut tick = Tick::default();
+        if !self.watching.place().is_computing() {
+            self.watching.place().computing(self.step);
+        }
+        if self.watching.take_request() {
+            self.predict_failure(None);
+        }
         if self.pipeline.take_shard_done() {
             self.note_slowdown();
         }
@@ -371,7 +384,10 @@ impl Checkpointer {
             let by_steps = now.checked_rem(every_steps).map(|rest| (every_steps - rest).saturating_sub(lag));
             by_steps.into_iter().chain(verdict.ticks_until_due(lag)).min()
         };
-        let verdict = self.agreement.take(until_due)?;
+        let verdict = {
+            let _phase = self.watching.place().enter("agreement", true);
+            self.agreement.take(until_due)?
+        };
         for event in self.due.learn(&verdict) {
             self.recorder.record(event);
         }
@@ -437,6 +453,7 @@ impl Checkpointer {
     ) -> (CheckpointId, Result<(), String>) {
         let (id, begun) = (self.next_id, Moment::now());
         let started = begun.time;
+        let phase = self.watching.place().enter("checkpoint", false);
         self.next_id = id.next();
         self.frozen = Some((id, self.agreement.tick(), self.step));
         self.settled = Settled::Nothing;
@@ -481,6 +498,8 @@ impl Checkpointer {
                 Err(why)
             }
         };
+        drop(phase);
+        self.watching.place().resting();
         (id, result)
     }
 
@@ -610,6 +629,18 @@ impl Checkpointer {
         outcome
     }
 
+    /// Names what this rank is doing until what comes back is dropped: a rank that hangs or is slow is told from the others by it.
+    /// [`Self::phases`] gives a handle that does the same anywhere.
+    pub fn phase(&self, name: &'static str) -> Phase {
+        self.watching.place().enter(name, false)
+    }
+
+    /// A handle that names phases from anywhere in the application, also such in which the rank waits for others.
+    #[must_use]
+    pub fn phases(&self) -> Phases {
+        self.watching.phases()
+    }
+
     /// Asks for a checkpoint at the next agreement of the ranks. Local: one rank is enough.
     pub fn request_checkpoint(&mut self) {
         self.due.requested = true;
@@ -708,6 +739,7 @@ impl Checkpointer {
     /// All ranks learn what became of the last checkpoint.
     fn settle_in_flight(&mut self) -> Result<Settled, CommError> {
         let Some((id, ..)) = self.frozen else { return Ok(Settled::Nothing) };
+        let _phase = self.watching.place().enter("commit", true);
         if self.settled != Settled::Nothing {
             return Ok(self.settled.clone());
         }
@@ -769,6 +801,7 @@ impl Checkpointer {
 
     fn finish_in_step<S: State + ?Sized>(&mut self, state: &mut S) -> Result<Summary, FinishError> {
         self.ensure_agreeing()?;
+        let _phase = self.watching.place().enter("finish", true);
         // A rank that still ticks learns from these rounds that others leave, and comes here as well.
         let verdict = loop {
             let vote = Vote { leaving: true, ..self.vote() };
@@ -838,6 +871,7 @@ impl Checkpointer {
         let deadline = Instant::now() + LAST_WAIT;
         self.pipeline.shut_down(deadline);
         self.recorder.record(Event::AttemptEnded { how, step: self.step });
+        self.watching.end();
         // Where writing shards has used up the time, the last words still get a little.
         self.recorder.close(deadline.max(Instant::now() + LAST_WORDS));
     }

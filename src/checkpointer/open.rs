@@ -11,6 +11,7 @@ use super::due::{self, Due, Evidence};
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::recorder::Recorder;
 use super::slowdown::Slowdown;
+use super::watching::{Node, Watching, board_name};
 use super::{Builder, Checkpointer, OpenError, Refusal, Settled, decode, encode};
 use crate::comm::Communicator;
 use crate::config::{Compression, Files, Layer, Origin, ResumeRequest, Settings};
@@ -40,7 +41,7 @@ const SITE_LIMIT: u64 = 1 << 20;
 /// What rank 0 tells the others.
 #[derive(Debug, Serialize, Deserialize)]
 enum Decision {
-    Go { settings: Box<Settings>, epoch: Epoch, next_id: CheckpointId, program: String, mtbf: f64 },
+    Go { settings: Box<Settings>, claimed: Claimed, mtbf: f64 },
     Refuse { refusal: Refusal, message: String },
 }
 
@@ -60,8 +61,8 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
     };
     // Rank 0 may have to watch an older attempt, or wait for a slow file system.
     let told = communicator.broadcast(0, decision, OPEN_TIMEOUT)?;
-    let (settings, epoch, next_id, program, mtbf) = match decode(&told) {
-        Ok(Decision::Go { settings, epoch, next_id, program, mtbf }) => (*settings, epoch, next_id, program, mtbf),
+    let (settings, claimed, mtbf) = match decode(&told) {
+        Ok(Decision::Go { settings, claimed, mtbf }) => (*settings, claimed, mtbf),
         Ok(Decision::Refuse { refusal, message }) => return Err(OpenError::Refused { refusal, message }),
         Err(message) => return Err(OpenError::Refused { refusal: Refusal::Configuration, message }),
     };
@@ -70,7 +71,14 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
     // The name was checked by rank 0.
     let job =
         store.job(&job).map_err(|error| OpenError::Refused { refusal: Refusal::Store, message: error.to_string() })?;
+    let Claimed { epoch, next_id, program, at } = claimed;
     let ranks_on_node = communicator.ranks_on_node();
+    let node = Node {
+        slot: communicator.node_ranks().iter().position(|other| *other == rank).unwrap_or(0),
+        ranks: ranks_on_node,
+        rank: u32::try_from(rank).unwrap_or(u32::MAX),
+        world: u32::try_from(world).unwrap_or(u32::MAX),
+    };
     let threads = threads(&settings, ranks_on_node);
     let budget = Budget::new(settings.staging_max, ranks_on_node, Memory::of_this_process());
     let group = match settings.files {
@@ -112,10 +120,12 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         commit_timeout: settings.commit_timeout,
         mtbf,
     };
-    let pipeline = Pipeline::start(&job, &recorder, &options, threads);
-    let (failed, first) = agreement.worst(u32::from(pipeline.is_err()), settings.agreement_timeout)?;
-    let pipeline = match pipeline {
-        Ok(pipeline) if failed == 0 => pipeline,
+    let board = board_name(job.name(), &settings.dir, epoch, at);
+    let threads = Pipeline::start(&job, &recorder, &options, threads)
+        .and_then(|pipeline| Ok((pipeline, Watching::start(&settings, &board, node, &recorder)?)));
+    let (failed, first) = agreement.worst(u32::from(threads.is_err()), settings.agreement_timeout)?;
+    let (pipeline, (watching, unseen)) = match threads {
+        Ok(threads) if failed == 0 => threads,
         Ok(_) => return Err(OpenError::Threads { rank: first, message: "see that rank's output".into() }),
         Err(error) => return Err(OpenError::Threads { rank, message: error.to_string() }),
     };
@@ -136,6 +146,9 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         nodes: u32::try_from(nodes).ok(),
         batch_job: process.slurm_job,
     });
+    if let Some(detail) = unseen {
+        recorder.record(Event::Problem { what: "nobody can watch this rank".to_owned(), detail });
+    }
     let changed = settings.table().into_iter().filter(|row| row.origin != Origin::Default);
     let changed = changed.map(|row| (row.key.to_owned(), format!("{} ({})", row.value, row.origin)));
     recorder.record(Event::Configuration { settings: changed.collect() });
@@ -162,6 +175,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         chain,
         resumed: None,
         due,
+        watching,
         stopping: false,
         ended: false,
     })
@@ -203,14 +217,14 @@ fn decide(
         Err(message) => return (refuse(Refusal::Configuration, message), None),
     };
     match claim(&job, &settings, world) {
-        Ok(Ok((epoch, next_id, program))) => {
+        Ok(Ok(claimed)) => {
             let process = ProcessIdentity::current();
             let batch = process.slurm_job.map(|job| (job, process.slurm_restarts));
             let history = job.history().followed_by(batch, u32::try_from(nodes).unwrap_or(u32::MAX));
             let nodes = if settings.nodes > 0 { f64::from(settings.nodes) } else { nodes as f64 };
             let evidence = Evidence::new(due::belief(&settings, site), nodes, &history);
             let mtbf = evidence.mtbf();
-            (Decision::Go { settings: Box::new(settings), epoch, next_id, program, mtbf }, Some(evidence))
+            (Decision::Go { settings: Box::new(settings), claimed, mtbf }, Some(evidence))
         }
         Ok(Err(decision)) => (decision, None),
         Err(error) => (refuse(Refusal::Store, error), None),
@@ -228,7 +242,15 @@ fn site(settings: &Settings) -> Result<Option<(f64, f64)>, String> {
     read_site(&String::from_utf8_lossy(&bytes)).map(Some).map_err(|error| problem(&error))
 }
 
-type Claimed = (Epoch, CheckpointId, String);
+/// What rank 0 has claimed for all.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claimed {
+    epoch: Epoch,
+    next_id: CheckpointId,
+    program: String,
+    /// When, in milliseconds since 1970.
+    at: u64,
+}
 
 fn claim(job: &JobFolder, settings: &Settings, world: usize) -> Result<Result<Claimed, Decision>, StoreError> {
     let process = ProcessIdentity::current();
@@ -264,18 +286,19 @@ fn claim(job: &JobFolder, settings: &Settings, world: usize) -> Result<Result<Cl
     // What was asked of an older attempt is not asked of this one.
     job.take_requests()?;
     let program = fingerprint();
+    let at = unix_milliseconds();
     let claim = job.claim(|epoch| Claim {
         epoch,
         job: job.name().to_owned(),
         process: process.clone(),
         world: u32::try_from(world).unwrap_or(u32::MAX),
-        created_unix_ms: unix_milliseconds(),
+        created_unix_ms: at,
         fresh: settings.fresh,
         journal_beat_ms: u64::try_from(settings.journal_beat.as_millis()).unwrap_or(u64::MAX),
         library: env!("CARGO_PKG_VERSION").to_owned(),
         program: program.clone(),
     })?;
-    Ok(Ok((claim.epoch, catalogue.next_id(), program)))
+    Ok(Ok(Claimed { epoch: claim.epoch, next_id: catalogue.next_id(), program, at }))
 }
 
 /// A fingerprint of the running program, so that a checkpoint tells which one wrote it. Not security: XXH3-64 of the file.

@@ -120,6 +120,7 @@ impl Checkpointer {
             self.due.passed(resumed.step);
             self.chain.goes_on();
         }
+        self.watching.place().computing(self.step);
         self.due.computing(prepared.unwrap_or(0), restart);
         self.slowdown.begin(Moment::now(), self.step);
         self.resumed = resumed;

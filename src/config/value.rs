@@ -102,6 +102,29 @@ impl fmt::Display for Files {
     }
 }
 
+/// Where the boards of nodes lie.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoardPlace {
+    /// In the node's memory, or else where temporary files lie.
+    #[default]
+    Auto,
+    /// Nowhere: ranks are not seen.
+    Off,
+    /// In this folder.
+    Folder(PathBuf),
+}
+
+impl fmt::Display for BoardPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+        }
+    }
+}
+
 /// What the library prints to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -277,6 +300,7 @@ pub(super) enum Form {
     Compression,
     Processors,
     Files,
+    BoardPlace,
     Log,
     Nice,
     Tracking,
@@ -303,6 +327,7 @@ impl fmt::Display for Form {
             Self::Compression => f.write_str("`auto`, `raw`, or a level from 1 to 19"),
             Self::Processors => f.write_str("`auto`, `own`, or numbers and ranges with commas between"),
             Self::Files => f.write_str("`rank` or `node`"),
+            Self::BoardPlace => f.write_str("`auto`, `off`, or a folder"),
             Self::Log => f.write_str("`quiet`, `normal` or `verbose`"),
             Self::Nice => write!(f, "`auto`, or a whole number from 0 to {}", Nice::MOST),
             Self::Tracking => f.write_str("`auto`, `on` or `off`"),
@@ -492,6 +517,21 @@ impl FormValue for Files {
             "rank" => Ok(Self::Rank),
             "node" => Ok(Self::Node),
             _ => expected(form),
+        }
+    }
+
+    fn show(&self, _: &Form) -> String {
+        self.to_string()
+    }
+}
+
+impl FormValue for BoardPlace {
+    fn parse(form: &Form, text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ if text.is_empty() || text.contains('\0') => expected(form),
+            _ => Ok(Self::Folder(PathBuf::from(text))),
         }
     }
 

@@ -181,6 +181,25 @@ pub enum Event {
     },
     /// Whoever started an earlier attempt knows how it ended: whether by a failure, whatever its journal suggests.
     EndExplained { epoch: Epoch, failure: bool, reason: String },
+    /// Whoever watches found something wrong, with what speaks for it.
+    Found {
+        /// Which detector or rule says so: `RankDied`, `RanksDeadLocked`, and so on.
+        rule: String,
+        /// `info`, `warning` or `critical`.
+        severity: String,
+        /// Where: `node`, `rank`, and so on.
+        labels: BTreeMap<String, String>,
+        summary: String,
+        /// What is to be done: `nothing`, `checkpoint`, `stop_attempt` or `mark_node`.
+        action: String,
+        /// Since its first sign, where there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since_seconds: Option<f64>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        evidence: Vec<String>,
+    },
+    /// That is no longer so.
+    Over { rule: String, labels: BTreeMap<String, String> },
     /// A checkpoint was due and not begun, on all ranks alike.
     Skipped { step: u64, reason: String },
     /// A checkpoint was begun and given up; the one before it stands.

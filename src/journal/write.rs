@@ -17,13 +17,13 @@ const BACKLOG_LINES: usize = 1000;
 /// Most bytes that wait to be written.
 const BACKLOG_BYTES: usize = 1 << 20;
 
-/// Writes the journal of one rank of one attempt.
+/// Writes the journal of one rank of one attempt, or of somebody else who has something to say of it.
 ///
 /// Dropping it writes nothing and waits for nothing.
 #[derive(Debug)]
 pub struct JournalWriter {
     epoch: Epoch,
-    rank: u32,
+    rank: Option<u32>,
     queue: Mutex<Queue>,
     // Never locked while `queue` is.
     file: Mutex<Output>,
@@ -196,10 +196,16 @@ impl JournalWriter {
     /// any other error.
     #[must_use]
     pub fn open_later(medium: Arc<dyn Medium>, folder: &Path, epoch: Epoch, rank: u32) -> Self {
-        let path = folder.join(file_name(&rank_writer(rank)));
+        Self { rank: Some(rank), ..Self::of_writer(medium, folder, epoch, &rank_writer(rank)) }
+    }
+
+    /// As [`Self::open_later`], for a writer that is no rank: nobody else may write under that name at the time.
+    #[must_use]
+    pub fn of_writer(medium: Arc<dyn Medium>, folder: &Path, epoch: Epoch, writer: &str) -> Self {
+        let path = folder.join(file_name(writer));
         let folder = folder.to_path_buf();
         let output = Output { medium, folder, path, file: None, end: None, named_durably: false };
-        Self { epoch, rank, queue: Mutex::default(), file: Mutex::new(output) }
+        Self { epoch, rank: None, queue: Mutex::default(), file: Mutex::new(output) }
     }
 
     /// Records that `event` happened now, and writes it with all that waits to be written.
@@ -223,7 +229,7 @@ impl JournalWriter {
 
     fn line(&self, event: Event, stamp: Stamp) -> Vec<u8> {
         let Stamp { at, mono_ns, seq } = stamp;
-        let mut record = Record { v: VERSION, at, mono_ns, epoch: self.epoch, rank: Some(self.rank), seq, event };
+        let mut record = Record { v: VERSION, at, mono_ns, epoch: self.epoch, rank: self.rank, seq, event };
         let mut line = serde_json::to_vec(&record).unwrap_or_default();
         if line.is_empty() || line.len() > LINE_LIMIT {
             let detail = format!("a record of kind {} had {} bytes", record.event.kind(), line.len());

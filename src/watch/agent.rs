@@ -20,12 +20,14 @@ use super::board::{Board, Presence, RankSeen};
 use super::detect::{
     Activity, BeatRules, Beats, Hang, HangClass, HangRules, InPhase, Pace, RankView, Stragglers, judge,
 };
-use super::pidfd::{Exit, ProcessHandle};
+use super::pidfd::{Exit, ProcessHandle, take_exit_record};
 use super::process::{self, Process, State};
 use super::{Action, Change, Finding, Labels, Severity};
+use crate::journal::Event;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A second look at a process comes so long after the first at the least, seconds: less says nothing of what it does.
@@ -34,9 +36,11 @@ const LEAST_LOOK: f64 = 0.1;
 const SUSPICION: f64 = 0.5;
 /// How long the kernel gets to tell how a process ended, once it has.
 const EXIT_WAIT: Duration = Duration::from_millis(50);
+/// Somebody else who looked so lately keeps the watch, nanoseconds.
+const RELIEVED_WITHIN: u64 = 500_000_000;
 /// Most lines of evidence for one finding.
 const MOST_EVIDENCE: usize = 40;
-/// A share of one processor above which a rank counts as busy, and one of its time without a processor above which it counts as starved.
+/// A share of one processor above which a rank counts as busy, and one of its time without a processor above which it may be starved.
 const BUSY: f64 = 0.2;
 const STARVED: f64 = 0.5;
 
@@ -53,6 +57,23 @@ pub struct Observation {
 
 /// A rule, and where.
 type Raised = (&'static str, Labels);
+
+impl From<Observation> for Event {
+    fn from(seen: Observation) -> Self {
+        match seen.change {
+            Change::Raised(Finding { rule, severity, labels, summary, action, .. }) => Self::Found {
+                rule,
+                severity: severity.to_string(),
+                labels,
+                summary,
+                action: action.to_string(),
+                since_seconds: seen.since,
+                evidence: seen.evidence,
+            },
+            Change::Cleared { rule, labels } => Self::Over { rule, labels },
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Watched {
@@ -128,6 +149,14 @@ impl Agent {
     #[must_use]
     pub fn late(&self) -> f64 {
         self.late
+    }
+
+    /// Whether another process watches now.
+    #[must_use]
+    pub fn is_relieved(&self) -> bool {
+        self.board.watcher().is_some_and(|(pid, at)| {
+            pid != std::process::id() && super::board::now_ns().saturating_sub(at) < RELIEVED_WITHIN
+        })
     }
 
     /// Whether all ranks that ever came are gone.
@@ -263,9 +292,10 @@ impl Agent {
             .cloned()
             .collect();
         for (slot, seen) in gone {
+            let folder = self.board.path().and_then(Path::parent).map(Path::to_path_buf);
             let exit = self.watched.get_mut(&seen.rank).and_then(|watched| {
                 watched.over = true;
-                exit_of(watched)
+                exit_of(watched, folder.as_deref())
             });
             if seen.presence == Presence::Left {
                 continue;
@@ -315,7 +345,9 @@ impl Agent {
         let mut evidence = BTreeMap::new();
         for view in &mut views {
             if let Some(watched) = self.watched.get_mut(&view.rank) {
-                let (activity, lines) = examine(watched, now);
+                // So much processor time would have been enough for what the limit allows.
+                let enough = view.limit / self.rules.factor / view.since.max(1e-3);
+                let (activity, lines) = examine(watched, now, enough);
                 view.activity = activity;
                 evidence.insert(view.rank, lines);
             }
@@ -382,7 +414,7 @@ impl Agent {
                 continue;
             }
             let silence = now - watched.beats.last();
-            let (activity, lines) = examine(watched, now);
+            let (activity, lines) = examine(watched, now, 1.0);
             let stopped = activity == Activity::Stopped;
             // Whoever gets no processor can't beat; only what nobody would survive is silence then.
             let hopeless = silence > watched.beats.limit().max(30.0);
@@ -448,11 +480,11 @@ fn has_ended(watched: &Watched) -> bool {
 }
 
 /// How a process that has ended did; its parent may take a moment to take note of it.
-fn exit_of(watched: &Watched) -> Option<Exit> {
-    let handle = watched.handle.as_ref()?;
+fn exit_of(watched: &Watched, folder: Option<&Path>) -> Option<Exit> {
     let until = Instant::now() + EXIT_WAIT;
+    let noted = || take_exit_record(folder?, watched.pid, watched.start_ticks);
     loop {
-        match handle.exit() {
+        match watched.handle.as_ref().and_then(ProcessHandle::exit).or_else(noted) {
             Some(exit) => return Some(exit),
             None if Instant::now() >= until => return None,
             None => std::thread::sleep(Duration::from_millis(1)),
@@ -460,8 +492,8 @@ fn exit_of(watched: &Watched) -> Option<Exit> {
     }
 }
 
-/// What the process of a rank does, by two looks at it, and in words.
-fn examine(watched: &mut Watched, now: f64) -> (Activity, Vec<String>) {
+/// What the process of a rank does, by two looks at it, and in words. `enough`: a share of a processor with which nobody counts as starved.
+fn examine(watched: &mut Watched, now: f64, enough: f64) -> (Activity, Vec<String>) {
     let Some(process) = process::look(watched.pid).filter(|process| process.start_ticks == watched.start_ticks) else {
         return (Activity::Unknown, Vec::new());
     };
@@ -498,7 +530,7 @@ fn examine(watched: &mut Watched, now: f64) -> (Activity, Vec<String>) {
                 busy * 100.0,
                 starved * 100.0
             ));
-            if starved > STARVED && busy < 1.0 - STARVED {
+            if starved > STARVED && busy < enough {
                 Activity::Starved
             } else if transferred {
                 Activity::Transferring

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// How bad something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +17,16 @@ pub enum Severity {
     Warning,
     /// The job suffers, or will.
     Critical,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        })
+    }
 }
 
 /// What is done about it besides telling.
@@ -31,6 +42,17 @@ pub enum Action {
     StopAttempt,
     /// The next attempt leaves the node out.
     MarkNode,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "nothing",
+            Self::Checkpoint => "checkpoint",
+            Self::StopAttempt => "stop_attempt",
+            Self::MarkNode => "mark_node",
+        })
+    }
 }
 
 /// What an alert is about: `node`, `rank`, `device`, and so on.

@@ -24,5 +24,5 @@ mod series;
 
 pub use agent::{Agent, Observation};
 pub use finding::{Action, Change, Finding, Labels, Severity};
-pub use pidfd::{Exit, ProcessHandle};
+pub use pidfd::{Exit, ProcessHandle, exit_record};
 pub use series::{Kind, Sample, Series};

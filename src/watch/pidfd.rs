@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,21 @@ const _: () = assert!(size_of::<Info>() == 64);
 const INFO_EXIT: u64 = 1 << 3;
 /// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
 const GET_INFO: u64 = 0xc040_ff0b;
+
+/// The file in which a parent notes how a process of this node ended, for those whom the kernel does not tell.
+#[must_use]
+pub fn exit_record(folder: &Path, pid: u32, start_ticks: u64) -> PathBuf {
+    folder.join(format!("piton-{}-{pid}-{start_ticks}.exit", nix::unistd::geteuid()))
+}
+
+/// What such a file says; it is taken away.
+#[must_use]
+pub fn take_exit_record(folder: &Path, pid: u32, start_ticks: u64) -> Option<Exit> {
+    let path = exit_record(folder, pid, start_ticks);
+    let text = std::fs::read_to_string(&path).ok()?;
+    let _ = std::fs::remove_file(path);
+    Some(Exit::of_wait_status(text.trim().parse().ok()?))
+}
 
 /// A process.
 #[derive(Debug)]
@@ -127,6 +143,15 @@ mod tests {
             }
         }
         assert!(ProcessHandle::open(u32::MAX >> 1).is_err());
+    }
+
+    #[test]
+    fn what_a_parent_notes_is_taken_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(exit_record(folder.path(), 7, 9), "9\n").expect("a file");
+        assert_eq!(take_exit_record(folder.path(), 7, 8), None);
+        assert_eq!(take_exit_record(folder.path(), 7, 9), Some(Exit::Signal(9)));
+        assert_eq!(take_exit_record(folder.path(), 7, 9), None);
     }
 
     #[test]

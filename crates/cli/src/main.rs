@@ -5,6 +5,7 @@
 //! What must hold: it never links MPI; commands are thin, what they do lives in the library; nothing that a file holds
 //! reaches the terminal unescaped.
 
+mod agent;
 mod commands;
 mod exit;
 mod jobs;
@@ -71,7 +72,10 @@ enum Command {
     Checkpoint(commands::request::Checkpoint),
     Halt(commands::request::Halt),
     Journal(commands::journal::Journal),
+    Status(commands::status::Status),
     Schedule(commands::schedule::Schedule),
+    Agent(commands::agent::Agent),
+    Rank(commands::rank::Rank),
     Plan(Box<commands::plan::Plan>),
     Config(commands::config::Config),
 }
@@ -89,7 +93,10 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Checkpoint(command) => command.run(&arguments.common, output),
         Command::Halt(command) => command.run(&arguments.common, output),
         Command::Journal(command) => command.run(&arguments.common, output),
+        Command::Status(command) => command.run(&arguments.common, output),
         Command::Schedule(command) => command.run(&arguments.common, output),
+        Command::Agent(command) => command.run(&arguments.common, output),
+        Command::Rank(command) => command.run(&arguments.common),
         Command::Plan(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
     }

@@ -96,6 +96,13 @@ pub(super) struct Header {
     pub store: Text<448>,
 }
 
+impl Header {
+    pub(super) fn watcher(&self) -> Option<(u32, u64)> {
+        let pid = u32::try_from(self.agent_pid.load(Ordering::Acquire)).ok().filter(|pid| *pid > 0)?;
+        Some((pid, self.agent_at.load(Ordering::Relaxed)))
+    }
+}
+
 /// One of the places in the code that a rank names.
 #[derive(Debug)]
 #[repr(C)]

@@ -12,6 +12,7 @@ mod own;
 
 pub use own::{Phase, Place};
 
+use crate::config::BoardPlace;
 use crate::ids::Epoch;
 use layout::{HEADER_BYTES, MAGIC, MOST_SLOTS, Memory, PHASES, VERSION, WAITS};
 use nix::fcntl::{OFlag, posix_fallocate};
@@ -100,6 +101,22 @@ fn prefix(job: &str, store: &Path) -> String {
 pub fn default_folder() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
+/// Where boards lie by the setting `board`; `None`: nowhere.
+#[must_use]
+pub fn folder(place: &BoardPlace) -> Option<PathBuf> {
+    match place {
+        BoardPlace::Off => None,
+        BoardPlace::Auto => Some(default_folder()),
+        BoardPlace::Folder(folder) => Some(folder.clone()),
+    }
+}
+
+/// The path by which boards name a store: the same for everybody, wherever they stand.
+#[must_use]
+pub fn store_path(store: &Path) -> PathBuf {
+    fs::canonicalize(store).or_else(|_| std::path::absolute(store)).unwrap_or_else(|_| store.to_owned())
 }
 
 /// Whether a rank is there.
@@ -445,9 +462,7 @@ impl Board {
     /// Who watches, and when it last looked.
     #[must_use]
     pub fn watcher(&self) -> Option<(u32, u64)> {
-        let header = self.memory.header();
-        let pid = u32::try_from(header.agent_pid.load(Ordering::Acquire)).ok().filter(|pid| *pid > 0)?;
-        Some((pid, header.agent_at.load(Ordering::Relaxed)))
+        self.memory.header().watcher()
     }
 }
 

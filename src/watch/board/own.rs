@@ -156,7 +156,19 @@ impl Place {
     /// The process that watches, where one has said so.
     #[must_use]
     pub fn watcher(&self) -> Option<u32> {
-        u32::try_from(self.memory.header().agent_pid.load(Ordering::Acquire)).ok().filter(|pid| *pid > 0)
+        self.watched().map(|(pid, _)| pid)
+    }
+
+    /// The process that watches, and when it last looked.
+    #[must_use]
+    pub fn watched(&self) -> Option<(u32, u64)> {
+        self.memory.header().watcher()
+    }
+
+    /// Whether the rank has said that it computes.
+    #[must_use]
+    pub fn is_computing(&self) -> bool {
+        self.slot().presence.load(Ordering::Relaxed) == Presence::Computing.number()
     }
 }
 

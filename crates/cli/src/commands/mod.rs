@@ -1,5 +1,6 @@
 //! The commands, a file each: what they take, and how what the library says is shown.
 
+pub mod agent;
 pub mod compact;
 pub mod config;
 pub mod export;
@@ -8,8 +9,10 @@ pub mod ls;
 pub mod pin;
 pub mod plan;
 pub mod prune;
+pub mod rank;
 pub mod request;
 pub mod rm;
 pub mod schedule;
 pub mod show;
+pub mod status;
 pub mod verify;

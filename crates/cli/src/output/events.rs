@@ -111,6 +111,11 @@ pub fn sentence(event: &Event) -> (String, Style) {
         }
         Event::Skipped { step, reason } => format!("a checkpoint skipped at step {step}: {reason}"),
         Event::Dropped { id, reason } => format!("checkpoint {id} given up: {reason}"),
+        Event::Found { rule, severity, summary, .. } => format!("{severity} {rule}: {summary}"),
+        Event::Over { rule, labels } => {
+            let rank = labels.get("rank").map_or_else(String::new, |rank| format!(" (rank {rank})"));
+            format!("{rule}{rank} is over")
+        }
         Event::Problem { what, detail } => format!("{what}: {detail}"),
         Event::Retired { epoch, id } => format!("{} retired", name(epoch, id)),
         Event::Cleaned { epoch, what } => format!("left by attempt {epoch} and removed: {what}"),
@@ -150,6 +155,8 @@ pub fn sentence(event: &Event) -> (String, Style) {
     };
     let style = match event {
         Event::Committed { .. } | Event::Resumed { .. } | Event::Finished { .. } => Style::Good,
+        Event::Found { severity, .. } if severity == "critical" => Style::Bad,
+        Event::Found { .. } => Style::Warning,
         Event::Problem { .. }
         | Event::TrackingOff { .. }
         | Event::SetAside { .. }
