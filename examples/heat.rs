@@ -95,6 +95,7 @@ fn simulate(arguments: &Arguments, world: &World) -> Result<(), Failure> {
     let mut between = Between::new(arguments, world);
 
     let mut checkpointer = piton::Checkpointer::builder("heat").args(arguments.for_piton()).open(world)?;
+    world.name_phases(checkpointer.phases());
     let mut step = checkpointer.resume(&mut plate)?.map_or(0, |at| at.step);
     while step < arguments.steps {
         plate.advance(world);

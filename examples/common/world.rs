@@ -3,7 +3,9 @@
 //! A global grid is cut into bands of whole rows, one a rank, in the order of the ranks.
 
 use super::Stop;
+use piton::Phases;
 use piton::comm::{CommError, IntoCommunicator};
+use std::sync::OnceLock;
 
 /// The ranks of this run, as one of them sees the others.
 #[derive(Debug)]
@@ -11,6 +13,8 @@ pub struct World {
     rank: usize,
     size: usize,
     links: Links,
+    /// Names what the rank waits for, once there is a session.
+    phases: OnceLock<Phases>,
 }
 
 #[derive(Debug)]
@@ -48,7 +52,18 @@ impl World {
 
     /// One rank.
     pub fn alone() -> Self {
-        Self { rank: 0, size: 1, links: Links::Alone }
+        Self { rank: 0, size: 1, links: Links::Alone, phases: OnceLock::new() }
+    }
+
+    /// From now on, whoever watches this rank sees what it waits for.
+    #[allow(dead_code, reason = "an example whose ranks never wait names none")]
+    pub fn name_phases(&self, phases: Phases) {
+        // A second session of a process would be another job.
+        let _ = self.phases.set(phases);
+    }
+
+    fn waiting(&self, name: &'static str) -> Option<piton::watch::board::Phase> {
+        self.phases.get().map(|phases| phases.waiting(name))
     }
 
     /// This rank, from 0.
@@ -85,6 +100,7 @@ impl World {
     /// Sends numbers to the previous and the next rank, and takes as many from each. At the first and the last rank,
     /// what has no neighbour stays as it is. Collective.
     pub fn exchange(&self, send: [&[f64]; 2], receive: [&mut [f64]; 2]) {
+        let _phase = self.waiting("halo exchange");
         match &self.links {
             Links::Alone => {
                 let _ = (send, receive);
@@ -100,6 +116,7 @@ impl World {
     /// Collective.
     pub fn gather(&self, band: &[f64], rows: Rows, row: usize) -> Option<Vec<f64>> {
         debug_assert_eq!(band.len(), rows.count * row);
+        let _phase = self.waiting("gather");
         if self.rank > 0 {
             self.send(0, band);
             return None;
@@ -115,6 +132,7 @@ impl World {
 
     /// The greatest of each number over all ranks, on every rank. Exact, whatever the order. Collective.
     pub fn max(&self, values: &mut [f64]) {
+        let _phase = self.waiting("maximum");
         match &self.links {
             // The greatest of one is itself.
             Links::Alone => debug_assert!(values.iter().all(|value| !value.is_nan())),
@@ -221,7 +239,12 @@ mod with_mpi {
         let communicator = universe.world();
         let (rank, size) = (communicator.rank() as usize, communicator.size() as usize);
         let ranks_on_node = communicator.split_shared(communicator.rank()).size() as usize;
-        World { rank, size, links: Links::Mpi(Mpi { communicator, ranks_on_node, _universe: universe }) }
+        World {
+            rank,
+            size,
+            links: Links::Mpi(Mpi { communicator, ranks_on_node, _universe: universe }),
+            phases: super::OnceLock::new(),
+        }
     }
 
     impl std::fmt::Debug for Mpi {
@@ -306,8 +329,11 @@ mod threads {
             std::thread::scope(|scope| {
                 let links = to.into_iter().zip(from).map(|(to, from)| Channels { to, from });
                 // Each world is made where it is used: with MPI, worlds stay on their threads.
-                let run =
-                    |(rank, links)| scope.spawn(move || body(&World { rank, size, links: Links::Channels(links) }));
+                let run = |(rank, links)| {
+                    scope.spawn(move || {
+                        body(&World { rank, size, links: Links::Channels(links), phases: super::OnceLock::new() })
+                    })
+                };
                 let ranks: Vec<_> = links.enumerate().map(run).collect();
                 ranks.into_iter().map(|rank| rank.join().expect("a rank panicked")).collect()
             })

@@ -193,6 +193,7 @@ fn simulate(arguments: &Arguments, world: &World) -> Result<(), Failure> {
     let mut between = Between::new(arguments, world);
 
     let mut checkpointer = piton::Checkpointer::builder("tsunami").args(arguments.for_piton()).open(world)?;
+    world.name_phases(checkpointer.phases());
     let resumed = checkpointer.resume(&mut simulation)?;
     if resumed.is_none() {
         simulation.begin(world)?;

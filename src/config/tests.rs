@@ -19,7 +19,9 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "mtbf" | "node_mtbf" => ["8h", "20d"],
         "allocation_end" => ["2h", "@1800000000"],
         "site_failures" => ["/here.csv", "/there.csv"],
+        "board" => ["off", "/dev/shm"],
         "fresh" | "take_over" | "group" => ["true", "false"],
+        "agent" => ["false", "true"],
         _ => match setting.form {
             Form::Time { .. } => ["90s", "1min"],
             Form::Count { .. } => ["7", "9"],
