@@ -3,7 +3,7 @@
 use crate::Common;
 use crate::exit::Outcome;
 use anyhow::{Context, bail};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, raise, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, raise, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use piton::watch::board::folder;
@@ -61,9 +61,13 @@ impl Rank {
         let Some((program, arguments)) = self.command.split_first() else { bail!("which program?") };
         let mut command = Command::new(program);
         command.args(arguments);
-        // SAFETY: between fork and exec it only makes one system call.
+        let passed: SigSet = PASSED.into_iter().collect();
+        // What comes before there is a rank to pass it on to waits.
+        let before = passed.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("cannot hold signals back")?;
+        // SAFETY: between fork and exec it only makes two system calls.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
+                before.thread_set_mask()?;
                 // A rank must not outlive what the launcher takes for it.
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Into::into)
             });
@@ -76,6 +80,7 @@ impl Rank {
             // SAFETY: the handler makes one system call and touches one atomic number.
             unsafe { sigaction(signal, &action) }.with_context(|| format!("cannot pass {signal} on"))?;
         }
+        before.thread_set_mask().context("cannot let signals through")?;
         let started = process::start_ticks(child.id());
         let status = wait(id)?;
         // What the watcher asks for is there before it can see the end of the process: it is still to be waited for.
