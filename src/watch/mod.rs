@@ -8,7 +8,10 @@
 //! | for | see |
 //! | --- | --- |
 //! | what is measured | [`Series`], [`Sample`] |
+//! | what a node's kernel tells | [`node`] |
 //! | what is wrong | [`Finding`], [`Change`] |
+
+pub mod node;
 
 mod finding;
 mod series;
