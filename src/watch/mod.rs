@@ -9,8 +9,10 @@
 //! | --- | --- |
 //! | what is measured | [`Series`], [`Sample`] |
 //! | what a node's kernel tells | [`node`] |
+//! | whether a node is fit to compute | [`health`] |
 //! | what is wrong | [`Finding`], [`Change`] |
 
+pub mod health;
 pub mod node;
 
 mod finding;
