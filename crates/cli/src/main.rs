@@ -11,6 +11,7 @@ mod jobs;
 mod npy;
 mod output;
 mod plan;
+mod slurm;
 
 use clap::{Parser, Subcommand};
 use exit::Outcome;
@@ -73,6 +74,7 @@ enum Command {
     Journal(commands::journal::Journal),
     Schedule(commands::schedule::Schedule),
     Plan(Box<commands::plan::Plan>),
+    Health(commands::health::Health),
     Config(commands::config::Config),
 }
 
@@ -91,6 +93,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Journal(command) => command.run(&arguments.common, output),
         Command::Schedule(command) => command.run(&arguments.common, output),
         Command::Plan(command) => command.run(&arguments.common, output),
+        Command::Health(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
     }
 }
