@@ -15,19 +15,17 @@
 //! /proc/meminfo ───────────────► the node
 //! ```
 
+use crate::watch::node::Roots;
+use crate::watch::node::groups::{Group, Version, groups};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Most that is read of a file, in bytes. Nodes that run many containers have thousands of mounts.
 const LONGEST: u64 = 4 << 20;
-/// Most groups that are looked at: more than anybody nests.
-const MOST_GROUPS: usize = 64;
 /// A limit above it is none: version 1 says "unlimited" with the largest number that it can count.
 const NO_LIMIT: u64 = 1 << 60;
-/// Longest name of a group in a text of ours, in characters.
-const LONGEST_NAME: usize = 200;
 
 /// A bound on memory, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,21 +33,6 @@ pub(crate) struct Bound {
     pub bytes: u64,
     /// `the node`, or the control group by name.
     pub of: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
-}
-
-/// A control group with a controller for memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Group {
-    version: Version,
-    folder: PathBuf,
-    /// As a person would look for it.
-    name: String,
 }
 
 /// Where the memory of this process is accounted for.
@@ -68,7 +51,7 @@ impl Memory {
     /// As if `root` were the root of the file system.
     pub(super) fn below(root: &Path) -> Self {
         let text = |path: &str| read(&root.join(path)).unwrap_or_default();
-        let groups = groups(root, &text("proc/self/cgroup"), &text("proc/self/mountinfo"));
+        let groups = groups(&Roots::below(root), "memory", &text("proc/self/cgroup"), &text("proc/self/mountinfo"));
         Self { meminfo: root.join("proc/meminfo"), groups }
     }
 
@@ -187,108 +170,9 @@ fn field(text: &str, key: &str) -> Option<u64> {
     number(text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?)
 }
 
-/// The groups with memory, this process's own and those above, by `/proc/self/cgroup` and `/proc/self/mountinfo`.
-fn groups(root: &Path, cgroup: &str, mountinfo: &str) -> Vec<Group> {
-    let mut groups = Vec::new();
-    // ID:CONTROLLERS:PATH; version 2 has no controllers, and the ID 0.
-    for line in cgroup.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let version = match controllers {
-            "" if id == "0" => Version::Two,
-            _ if has(controllers, "memory") => Version::One,
-            _ => continue,
-        };
-        for mount in mountinfo.lines().filter_map(|line| mount(line, version)) {
-            for group in up(root, version, &mount, path) {
-                if groups.len() < MOST_GROUPS && !groups.contains(&group) {
-                    groups.push(group);
-                }
-            }
-        }
-    }
-    groups
-}
-
-/// Whether `name` is in a list with commas between.
-fn has(list: &str, name: &str) -> bool {
-    list.split(',').any(|item| item == name)
-}
-
-/// Where a hierarchy of groups can be seen.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    /// The group that is at the mount point.
-    group: String,
-    point: String,
-}
-
-/// What a line of mountinfo says, where it is a mount of groups of that version with memory.
-fn mount(line: &str, version: Version) -> Option<Mount> {
-    // ID PARENT DEVICE ROOT POINT OPTIONS [TAG…] - TYPE SOURCE SUPER_OPTIONS; see proc_pid_mountinfo(5).
-    let (before, after) = line.split_once(" - ")?;
-    let mut before = before.split(' ').skip(3);
-    let (group, point) = (before.next()?, before.next()?);
-    let mut after = after.split(' ');
-    let (kind, options) = (after.next()?, after.nth(1)?);
-    let fits = match version {
-        Version::One => kind == "cgroup" && has(options, "memory"),
-        Version::Two => kind == "cgroup2",
-    };
-    fits.then(|| Mount { group: unescape(group), point: unescape(point) })
-}
-
-/// Spaces and such are written in octal: `\040`.
-fn unescape(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(u8::is_ascii);
-        match code {
-            Some(code) => {
-                plain.push(char::from(code));
-                plain.push_str(&part[3..]);
-            }
-            None => {
-                plain.push('\\');
-                plain.push_str(part);
-            }
-        }
-    }
-    plain
-}
-
-/// The folders of the group `path` and of those above it, as far as they can be seen under `mount`.
-fn up(root: &Path, version: Version, mount: &Mount, path: &str) -> Vec<Group> {
-    let inside = |path: &str| {
-        let parts = Path::new(path).components().filter(|part| *part != Component::RootDir);
-        let plain = parts.map(|part| match part {
-            Component::Normal(name) => Some(PathBuf::from(name)),
-            _ => None,
-        });
-        plain.collect::<Option<PathBuf>>()
-    };
-    let Some(point) = inside(&mount.point) else { return Vec::new() };
-    // A container may see its own group at the mount point and know itself by another name: then that is all there is.
-    let below = inside(path)
-        .zip(inside(&mount.group))
-        .and_then(|(path, group)| Some(path.strip_prefix(group).ok()?.to_owned()));
-    let below = below.unwrap_or_default();
-    let above = below.ancestors().take(MOST_GROUPS);
-    let group = |below: &Path| {
-        let folder = root.join(&point).join(below);
-        // Without the slash that an empty path would leave at the end.
-        let name: PathBuf = Path::new("/").join(&point).join(below).components().collect();
-        let name = name.display().to_string();
-        Group { version, folder, name: name.chars().take(LONGEST_NAME).collect() }
-    };
-    above.map(group).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use std::fs;
 
     const MIB: u64 = 1 << 20;
@@ -403,7 +287,6 @@ mod tests {
         }
         assert_eq!(meminfo(&format!("MemTotal: {} kB", NO_LIMIT - 1), "MemTotal"), None);
         assert_eq!(field("inactive_file_x 3\ninactive_file 4\n", "inactive_file"), Some(4));
-        assert_eq!(unescape("a\\040b\\134\\x\\7\\999\\"), "a b\\\\x\\7\\999\\");
     }
 
     #[test]
@@ -427,17 +310,5 @@ mod tests {
         assert_eq!(untouched(&[&fresh, &touched], pagemap), 4 << 20);
         assert_eq!(untouched(&[&touched], Path::new("/nowhere")), 3 << 20);
         assert_eq!(untouched(&[], pagemap), 0);
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_or_left(cgroup: String, mountinfo: String, path in "[/.a]{0,12}", group in "[/.a]{0,12}") {
-            let _ = groups(Path::new("/nowhere"), &cgroup, &mountinfo);
-            let line = format!("1 2 3 {group} {path} rw - cgroup2 x rw");
-            for group in groups(Path::new("/nowhere"), &format!("0::{path}"), &line) {
-                prop_assert!(group.folder.starts_with("/nowhere"));
-                prop_assert!(group.folder.components().all(|part| part != Component::ParentDir));
-            }
-        }
     }
 }

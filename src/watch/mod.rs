@@ -12,12 +12,16 @@
 //! | how it is told who died, hangs, or is slow | [`detect`] |
 //! | processes of this node | [`process`] |
 //! | what is measured | [`Series`], [`Sample`] |
+//! | what a node's kernel tells | [`node`] |
+//! | whether a node is fit to compute | [`health`] |
 //! | what is wrong | [`Finding`], [`Change`] |
 
 mod agent;
 pub mod board;
 pub mod detect;
 mod finding;
+pub mod health;
+pub mod node;
 mod pidfd;
 pub mod process;
 mod series;

@@ -12,6 +12,7 @@ mod jobs;
 mod npy;
 mod output;
 mod plan;
+mod slurm;
 
 use clap::{Parser, Subcommand};
 use exit::Outcome;
@@ -77,6 +78,7 @@ enum Command {
     Agent(commands::agent::Agent),
     Rank(commands::rank::Rank),
     Plan(Box<commands::plan::Plan>),
+    Health(commands::health::Health),
     Config(commands::config::Config),
 }
 
@@ -98,6 +100,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Agent(command) => command.run(&arguments.common, output),
         Command::Rank(command) => command.run(&arguments.common),
         Command::Plan(command) => command.run(&arguments.common, output),
+        Command::Health(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
     }
 }

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod compact;
 pub mod config;
 pub mod export;
+pub mod health;
 pub mod journal;
 pub mod ls;
 pub mod pin;
