@@ -6,6 +6,7 @@
 //! user (two runs of one job started by mistake): safety rests on the epochs.
 
 use crate::ids::Epoch;
+use crate::watch::process::start_ticks;
 use serde::{Deserialize, Serialize};
 use std::fs;
 
@@ -89,18 +90,6 @@ fn read_trimmed(path: &str) -> Option<String> {
 
 fn pid_namespace() -> Option<String> {
     fs::read_link("/proc/self/ns/pid").ok().map(|link| link.to_string_lossy().into_owned())
-}
-
-/// When the process `pid` started, or `None` where there is none that still runs.
-fn start_ticks(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses, which may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    // Fields 3 (state) and 22 (starttime) of proc(5). A zombie runs no more.
-    if matches!(fields.first(), Some(&("Z" | "X"))) {
-        return None;
-    }
-    fields.get(19)?.parse().ok()
 }
 
 /// One attempt's right to write below its epoch.

@@ -15,18 +15,27 @@
 //! | what a node's kernel tells | [`node`] |
 //! | whether a node is fit to compute | [`health`] |
 //! | what is wrong | [`Finding`], [`Change`] |
+//! | what logs say | [`LogRules`], [`KernelLog`], [`LogFile`] |
 
 mod agent;
 pub mod board;
 pub mod detect;
 mod finding;
 pub mod health;
+mod logs;
 pub mod node;
 mod pidfd;
 pub mod process;
 mod series;
+mod values;
 
 pub use agent::{Agent, Observation};
 pub use finding::{Action, Change, Finding, Labels, Severity};
+pub use logs::{
+    BrokenSample, FaultClass, KernelLog, LONGEST_LINE, LogCase, LogFile, LogRule, LogRules, LogRulesError, LogSource,
+    LogSources,
+};
 pub use pidfd::{Exit, ProcessHandle, exit_record};
 pub use series::{Kind, Sample, Series};
+
+pub(crate) use values::{OutOfRange, Values};

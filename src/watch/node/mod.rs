@@ -38,7 +38,6 @@ mod nvml;
 mod patient;
 mod pcie;
 mod pressure;
-mod process;
 mod sensors;
 mod sink;
 #[cfg(test)]
@@ -47,7 +46,6 @@ mod tests;
 pub use control_group::control_groups_of;
 pub use files::Roots;
 pub use filesystem::{Probe, Space};
-pub use process::{MOST_THREADS, Process, Thread, process};
 
 use super::Sample;
 use control_group::ControlGroups;
