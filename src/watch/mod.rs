@@ -16,8 +16,10 @@
 //! | whether a node is fit to compute | [`health`] |
 //! | what is wrong | [`Finding`], [`Change`] |
 //! | what logs say | [`LogRules`], [`KernelLog`], [`LogFile`] |
+//! | who is told, and what is done | [`alert`] |
 
 mod agent;
+pub mod alert;
 pub mod board;
 pub mod detect;
 mod finding;

@@ -80,6 +80,7 @@ enum Command {
     Plan(Box<commands::plan::Plan>),
     Health(commands::health::Health),
     Config(commands::config::Config),
+    Alert(commands::alert::AlertCommand),
 }
 
 fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
@@ -102,6 +103,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Plan(command) => command.run(&arguments.common, output),
         Command::Health(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
+        Command::Alert(command) => command.run(&arguments.common, output),
     }
 }
 

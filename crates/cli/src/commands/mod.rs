@@ -1,6 +1,7 @@
 //! The commands, a file each: what they take, and how what the library says is shown.
 
 pub mod agent;
+pub mod alert;
 pub mod compact;
 pub mod config;
 pub mod export;
