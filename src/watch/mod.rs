@@ -16,6 +16,8 @@
 //! | whether a node is fit to compute | [`health`] |
 //! | what is wrong | [`Finding`], [`Change`] |
 //! | what logs say | [`LogRules`], [`KernelLog`], [`LogFile`] |
+//! | which values are wrong | [`threshold`] |
+//! | the rule file | [`Rules`] |
 //! | who is told, and what is done | [`alert`] |
 
 mod agent;
@@ -28,7 +30,9 @@ mod logs;
 pub mod node;
 mod pidfd;
 pub mod process;
+mod rules;
 mod series;
+pub mod threshold;
 mod values;
 
 pub use agent::{Agent, Observation};
@@ -38,6 +42,7 @@ pub use logs::{
     LogSources,
 };
 pub use pidfd::{Exit, ProcessHandle, exit_record};
-pub use series::{Kind, Sample, Series};
+pub use rules::{DEFAULT_RULES, Rules, RulesError};
+pub use series::{Kind, NotASeries, Sample, Series};
 
 pub(crate) use values::{OutOfRange, Values};

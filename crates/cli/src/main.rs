@@ -79,6 +79,7 @@ enum Command {
     Rank(commands::rank::Rank),
     Plan(Box<commands::plan::Plan>),
     Health(commands::health::Health),
+    Rules(commands::rules::RulesCommand),
     Config(commands::config::Config),
     Alert(commands::alert::AlertCommand),
 }
@@ -102,6 +103,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Rank(command) => command.run(&arguments.common),
         Command::Plan(command) => command.run(&arguments.common, output),
         Command::Health(command) => command.run(&arguments.common, output),
+        Command::Rules(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
         Command::Alert(command) => command.run(&arguments.common, output),
     }

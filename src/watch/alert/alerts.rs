@@ -6,7 +6,6 @@
 
 use super::fingerprint::{Alert, Fingerprint};
 use super::group::{Group, GroupKey, Notification, Why};
-use super::matcher;
 use super::mute::{self, Inhibited, Silence};
 use super::settings::Settings;
 use crate::journal::Event;

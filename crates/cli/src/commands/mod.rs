@@ -14,6 +14,7 @@ pub mod prune;
 pub mod rank;
 pub mod request;
 pub mod rm;
+pub mod rules;
 pub mod schedule;
 pub mod show;
 pub mod status;

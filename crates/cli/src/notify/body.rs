@@ -16,14 +16,6 @@ pub const ALERTS_MOST: usize = 100;
 /// What Alertmanager says of an end that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-const fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
-}
-
 const fn action(action: Action) -> Option<&'static str> {
     match action {
         Action::Nothing => None,
@@ -35,7 +27,7 @@ const fn action(action: Action) -> Option<&'static str> {
 
 fn labels(alert: &Alert) -> BTreeMap<&str, &str> {
     let own = alert.labels().iter().map(|(label, value)| (label.as_str(), value.as_str()));
-    let more = [("alertname", alert.finding.rule.as_str()), ("severity", severity(alert.finding.severity))];
+    let more = [("alertname", alert.finding.rule.as_str()), ("severity", alert.finding.severity.name())];
     own.chain(more).collect()
 }
 
@@ -120,7 +112,7 @@ pub fn subject(letter: &Letter) -> String {
     };
     let count = if count > 1 { format!(" ({count})") } else { String::new() };
     let worst = letter.notification.firing.iter().map(|alert| alert.finding.severity).max();
-    let worst = worst.map_or_else(String::new, |worst| format!(", {}", severity(worst)));
+    let worst = worst.map_or_else(String::new, |worst| format!(", {}", worst));
     let job = group.get("job").map_or_else(String::new, |job| format!(", job {job}"));
     format!("{}: {rules}{count}{worst}{job}", status(letter))
 }
@@ -134,7 +126,7 @@ pub fn lines(letter: &Letter, external_url: &str) -> String {
         let labels = if labels.is_empty() { String::new() } else { format!(" ({})", labels.join(", ")) };
         let finding = &alert.finding;
         let when = match alert.ended {
-            None => format!("{}, since {}", severity(finding.severity), letter.wall(alert.since)),
+            None => format!("{}, since {}", finding.severity, letter.wall(alert.since)),
             Some(ended) => format!("over since {}", letter.wall(ended)),
         };
         text.push_str(&format!("{}{labels}: {} [{when}]", finding.rule, finding.summary.replace(['\n', '\r'], " ")));
