@@ -33,7 +33,8 @@ pub use interval::{AllocationEnd, Every, MeanTime};
 pub use source::reads_argument;
 pub use value::{BoardPlace, Compression, Files, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
 
-pub(crate) use value::{parse_time, show_time};
+pub use value::parse_time;
+pub(crate) use value::show_time;
 
 use source::Assignment;
 use value::{Form, FormValue};
@@ -278,6 +279,12 @@ settings! {
         "a rank of each node watches the others, where no `piton agent` does";
     watch_period: Duration = "200ms", "PITON_WATCH_PERIOD", Form::Time { least: Duration::from_millis(10), most: HOUR, zero: None },
         "how often it looks at them";
+    rules: PathBuf = "default", "PITON_RULES", Form::File { none: "default" },
+        "a file of rules by which nodes and logs are judged, and who is told; the built-in ones hold beside it";
+    sample: Duration = "10s", "PITON_SAMPLE", Form::Time { least: Duration::ZERO, most: HOUR, zero: Some("off") },
+        "how often the node is looked at: processors, memory, disks, file systems, network, sensors";
+    application_log: PathBuf = "off", "PITON_APPLICATION_LOG", Form::File { none: "off" },
+        "a file that the application's output goes to, to be watched for messages of failures";
     log: Log = "normal", "PITON_LOG", Form::Log,
         "what is printed to standard error: nothing, problems and resumes, or everything";
 }

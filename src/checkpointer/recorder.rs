@@ -111,7 +111,7 @@ impl Recorder {
                 format!("checkpoint {id} (epoch {epoch}) is passed over: {reason}")
             }
             Event::TrackingOff { reason } => format!("rank {rank}: everything is copied from now on: {reason}"),
-            Event::Found { severity, summary, .. } if severity != "info" => format!("{severity}: {summary}"),
+            Event::AlertFiring { severity, summary, .. } if severity != "info" => format!("{severity}: {summary}"),
             // Every rank notes it; one says it.
             Event::AgreementStopped { reason } if rank == 0 => format!("no more checkpoints in this attempt: {reason}"),
             Event::Resumed { epoch, id, step, seconds, .. } if rank == 0 => {

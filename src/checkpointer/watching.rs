@@ -10,8 +10,7 @@ use crate::config::Settings;
 use crate::ids::Epoch;
 use crate::journal::Event;
 use crate::watch::board::{Board, BoardName, Phase, Place, folder, now_ns, store_path};
-use crate::watch::detect::HangRules;
-use crate::watch::{Action, Agent, Change, Observation, process};
+use crate::watch::{Action, Guard, GuardOptions, Round, Rules, process};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -100,6 +99,8 @@ impl Watching {
                 slot,
                 beat: settings.beat,
                 period: settings.agent.then_some(settings.watch_period),
+                options: options(settings),
+                rules: Some(settings.rules.clone()).filter(|path| !path.as_os_str().is_empty()),
                 recorder: Arc::clone(recorder),
                 asks: Arc::clone(&watching.asks),
             };
@@ -158,6 +159,9 @@ struct Keeper {
     beat: Duration,
     /// How often the agent looks, where this rank may be one.
     period: Option<Duration>,
+    options: GuardOptions,
+    /// A file of rules in place of the built-in ones.
+    rules: Option<PathBuf>,
     recorder: Arc<Recorder>,
     asks: Arc<AtomicBool>,
 }
@@ -216,14 +220,21 @@ impl Keeper {
         let board = Board::open(&self.path).ok()?;
         let (wake, woken) = UnixStream::pair().ok()?;
         let (recorder, asks, period) = (Arc::clone(&self.recorder), Arc::clone(&self.asks), self.period?);
+        let (mut options, path) = (self.options.clone(), self.rules.clone());
         let watch = move || {
-            let mut agent = Agent::new(board, HangRules::default());
-            // Once the other end is closed there is always something to read.
-            while !is_closed(&woken) && !agent.is_relieved() {
-                for seen in agent.look() {
-                    tell(seen, &recorder, &asks);
+            match path.as_deref().map(Rules::in_force) {
+                None => {}
+                Some(Ok(rules)) => options.rules = rules,
+                Some(Err(error)) => {
+                    let what = "the built-in rules hold alone".to_owned();
+                    recorder.record(Event::Problem { what, detail: error.to_string() });
                 }
-                let _ = agent.wait(period, Some(woken.as_fd()));
+            }
+            let mut guard = Guard::new(board, options);
+            // Once the other end is closed there is always something to read.
+            while !is_closed(&woken) && !guard.agent().is_relieved() {
+                tell(&guard.look(|seen, _| seen), &recorder, &asks);
+                let _ = guard.wait(period, Some(woken.as_fd()));
             }
         };
         let thread = Builder::new().name("piton-agent".into()).spawn(watch).ok()?;
@@ -238,11 +249,22 @@ fn is_closed(stream: &UnixStream) -> bool {
     matches!(stream.read(&mut [0]), Ok(0))
 }
 
-fn tell(seen: Observation, recorder: &Recorder, asks: &AtomicBool) {
-    if let Change::Raised(finding) = &seen.change
-        && finding.action == Action::Checkpoint
-    {
+/// What is watched besides ranks.
+fn options(settings: &Settings) -> GuardOptions {
+    let log = Some(settings.application_log.clone()).filter(|path| !path.as_os_str().is_empty());
+    GuardOptions {
+        rules: Rules::default(),
+        sample: settings.sample,
+        tiers: vec![settings.dir.clone()],
+        logs: log.into_iter().collect(),
+    }
+}
+
+fn tell(round: &Round, recorder: &Recorder, asks: &AtomicBool) {
+    if round.turn.actions.iter().any(|due| due.action == Action::Checkpoint) {
         asks.store(true, Ordering::Relaxed);
     }
-    recorder.record(Event::from(seen));
+    for event in round.events() {
+        recorder.record(event);
+    }
 }

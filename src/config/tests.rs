@@ -20,6 +20,7 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "allocation_end" => ["2h", "@1800000000"],
         "site_failures" => ["/here.csv", "/there.csv"],
         "board" => ["off", "/dev/shm"],
+        "rules" | "application_log" => ["/here.toml", "/there.toml"],
         "fresh" | "take_over" | "group" => ["true", "false"],
         "agent" => ["false", "true"],
         _ => match setting.form {

@@ -640,8 +640,16 @@ fn split_unit(text: &str) -> (&str, &str) {
     (&text[..end], text[end..].trim_start())
 }
 
-/// One or more numbers with units (`1h30min`), or bare seconds.
-pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
+/// A time as settings and rule files have it: one or more numbers with units (`1h30min`), or bare seconds.
+///
+/// # Errors
+/// What a time looks like, for people.
+///
+/// ```
+/// use std::time::Duration;
+/// assert_eq!(piton::config::parse_time("1min30s"), Ok(Duration::from_secs(90)));
+/// ```
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     let mut total: u128 = 0;
     let problem = || "a time is a number with a unit, as in `90s`, `250ms`, `5min` or `1h30min`".to_owned();

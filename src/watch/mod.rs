@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | what ranks say of themselves | [`board`] |
 //! | who watches the ranks of a node | [`Agent`] |
+//! | everything that watches a node, together | [`Guard`] |
 //! | how it is told who died, hangs, or is slow | [`detect`] |
 //! | processes of this node | [`process`] |
 //! | what is measured | [`Series`], [`Sample`] |
@@ -25,6 +26,7 @@ pub mod alert;
 pub mod board;
 pub mod detect;
 mod finding;
+mod guard;
 pub mod health;
 mod logs;
 pub mod node;
@@ -37,6 +39,7 @@ mod values;
 
 pub use agent::{Agent, Observation};
 pub use finding::{Action, Change, Finding, Labels, Severity};
+pub use guard::{Guard, GuardOptions, Round};
 pub use logs::{
     BrokenSample, FaultClass, KernelLog, LONGEST_LINE, LogCase, LogFile, LogRule, LogRules, LogRulesError, LogSource,
     LogSources,

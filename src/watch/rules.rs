@@ -24,6 +24,8 @@
 //! # Ok::<(), piton::watch::RulesError>(())
 //! ```
 
+use super::alert::{Section, Settings, SettingsError};
+use super::logs::{LogRule, LogRules, LogRulesError};
 use super::threshold::{InvalidThreshold, Table, Threshold};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -41,10 +43,23 @@ const MOST: usize = 1000;
 pub const DEFAULT_RULES: &str = include_str!("threshold/defaults.toml");
 
 /// What a rule file says.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Of its `[[threshold]]` tables.
     pub thresholds: Vec<Threshold>,
+    /// Of its `[[log]]` tables.
+    pub logs: LogRules,
+    /// Who is told of what, by its `[alerts]`.
+    pub alerts: Settings,
+    /// Whether the built-in rules hold as well, where none of these has their names.
+    pub with_defaults: bool,
+}
+
+impl Default for Rules {
+    /// [`Self::defaults`].
+    fn default() -> Self {
+        Self::defaults()
+    }
 }
 
 /// The file as it stands there.
@@ -53,6 +68,11 @@ pub struct Rules {
 struct RuleFile {
     #[serde(default)]
     threshold: Vec<Table>,
+    #[serde(default)]
+    log: Vec<LogRule>,
+    #[serde(default)]
+    alerts: Section,
+    defaults: Option<bool>,
 }
 
 /// Why a rule file is refused.
@@ -85,6 +105,22 @@ pub enum RulesError {
         /// Which, and why.
         invalid: InvalidThreshold,
     },
+    /// A log rule makes no sense.
+    #[error("{}: {invalid}", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Which, and why.
+        invalid: Arc<LogRulesError>,
+    },
+    /// What is said of alerts makes no sense.
+    #[error("{}: [alerts] {invalid}", path.display())]
+    Alerts {
+        /// The file.
+        path: PathBuf,
+        /// What, and why.
+        invalid: Arc<SettingsError>,
+    },
     /// Two rules have one name, so that their alerts could not be told apart.
     #[error("{}: two rules are called {rule:?}: give one of them another name", path.display())]
     Twice {
@@ -108,7 +144,9 @@ impl Rules {
     #[must_use]
     pub fn defaults() -> Self {
         // A test reads them.
-        Self::parse(DEFAULT_RULES, "defaults.toml".as_ref()).unwrap_or_default()
+        let thresholds = Self::parse(DEFAULT_RULES, "defaults.toml".as_ref()).map(|rules| rules.thresholds);
+        let thresholds = thresholds.unwrap_or_default();
+        Self { thresholds, logs: LogRules::defaults(), alerts: Settings::defaults(), with_defaults: true }
     }
 
     /// Those of the file `path`.
@@ -118,6 +156,25 @@ impl Rules {
     pub fn read(path: &Path) -> Result<Self, RulesError> {
         let text = read(path).map_err(|source| RulesError::File { path: path.to_owned(), source: source.into() })?;
         Self::parse(&text, path)
+    }
+
+    /// What holds by the file `path`: its rules, and the built-in ones that it neither replaces nor forbids (`defaults = false`).
+    ///
+    /// # Errors
+    /// [`RulesError`].
+    pub fn in_force(path: &Path) -> Result<Self, RulesError> {
+        let mut rules = Self::read(path)?;
+        if !rules.with_defaults {
+            return Ok(rules);
+        }
+        let own: BTreeSet<String> = rules.thresholds.iter().map(|rule| rule.name.clone()).collect();
+        let built_in = Self::defaults().thresholds;
+        rules.thresholds.extend(built_in.into_iter().filter(|rule| !own.contains(&rule.name)));
+        rules.logs = rules
+            .logs
+            .before_defaults()
+            .map_err(|invalid| RulesError::Log { path: path.to_owned(), invalid: invalid.into() })?;
+        Ok(rules)
     }
 
     /// Those of `text`, which is the file `path`.
@@ -143,8 +200,11 @@ impl Rules {
             return Err(RulesError::Twice { path, rule: twice.name.clone() });
         }
         let thresholds: Result<Vec<_>, _> = file.threshold.into_iter().map(Table::check).collect();
-        let thresholds = thresholds.map_err(|invalid| RulesError::Threshold { path, invalid })?;
-        Ok(Self { thresholds })
+        let thresholds = thresholds.map_err(|invalid| RulesError::Threshold { path: path.clone(), invalid })?;
+        let logs = LogRules::new(file.log)
+            .map_err(|invalid| RulesError::Log { path: path.clone(), invalid: invalid.into() })?;
+        let alerts = file.alerts.settings().map_err(|invalid| RulesError::Alerts { path, invalid: invalid.into() })?;
+        Ok(Self { thresholds, logs, alerts, with_defaults: file.defaults.unwrap_or(true) })
     }
 }
 
@@ -175,7 +235,8 @@ mod tests {
     #[test]
     fn the_built_in_rules_are_read() {
         let rules = Rules::parse(DEFAULT_RULES, "defaults.toml".as_ref());
-        assert_eq!(rules.map_err(|error| error.to_string()), Ok(Rules::defaults()));
+        let thresholds = rules.map(|rules| rules.thresholds).map_err(|error| error.to_string());
+        assert_eq!(thresholds, Ok(Rules::defaults().thresholds));
         assert!(Rules::defaults().thresholds.len() >= 30);
     }
 
@@ -244,6 +305,30 @@ mod tests {
             let error = Rules::read(path).unwrap_err();
             assert!(matches!(error, RulesError::File { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_has_all_three_kinds_and_goes_before_what_is_built_in() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rules.toml");
+        let first = Rules::defaults().thresholds[0].name.clone();
+        let text = format!(
+            "{}above = 1\n[[log]]\nname = \"Own\"\nsource = \"application\"\nregex = \"(?i)odd parity\"\nclass = \"application\"\n\
+             severity = \"info\"\nsummary = \"odd\"\n\n[[alerts.receivers]]\nname = \"pager\"\ncommand = [\"page\"]\n",
+            RULE.replace("\"A\"", &format!("{first:?}"))
+        );
+        std::fs::write(&path, &text).expect("a file");
+        let own = Rules::read(&path).expect("good rules");
+        assert_eq!((own.thresholds.len(), own.logs.rules().count(), own.alerts.receivers.len()), (1, 1, 1));
+        let all = Rules::in_force(&path).expect("good rules");
+        let defaults = Rules::defaults();
+        assert_eq!(all.thresholds.len(), defaults.thresholds.len(), "one replaces another");
+        assert_eq!(all.thresholds[0].series, "x");
+        assert_eq!(all.logs.rules().count(), defaults.logs.rules().count() + 1);
+        std::fs::write(&path, format!("defaults = false\n{text}")).expect("a file");
+        assert_eq!(Rules::in_force(&path).expect("good rules").thresholds.len(), 1);
+        std::fs::write(&path, "[alerts]\ngroup_wait = \"soon\"").expect("a file");
+        assert!(Rules::read(&path).is_err());
     }
 
     proptest! {

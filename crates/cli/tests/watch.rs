@@ -77,6 +77,13 @@ impl Lines {
         let length = self.0.read_line(&mut line).expect("it can be read");
         (length > 0).then(|| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
     }
+
+    /// The next line, which must be of this kind and rule.
+    fn expect(&mut self, kind: &str, rule: &str) -> Value {
+        let line = self.next().unwrap_or_else(|| panic!("no {kind} of {rule}"));
+        assert_eq!((&line["kind"], &line["rule"]), (&kind.into(), &rule.into()), "{line}");
+        line
+    }
 }
 
 #[test]
@@ -121,9 +128,18 @@ fn the_state_of_a_job_is_on_one_screen() {
 fn an_agent_sees_a_rank_stop_go_on_and_die() {
     let folder = tempfile::tempdir().expect("a folder");
     let job = Job::start(folder.path());
+    // Whatever this machine is like besides.
+    let rules = folder.path().join("rules.toml");
+    let told = folder.path().join("told.json");
+    let receiver =
+        format!("[[alerts.receivers]]\nname = \"file\"\ncommand = [\"sh\", \"-c\", \"cat >> {}\"]\n", told.display());
+    let route = "[[alerts.routes]]\nreceivers = [\"file\"]\n";
+    std::fs::write(&rules, format!("defaults = false\n{receiver}{route}")).expect("a file");
     let mut agent = Command::new(env!("CARGO_BIN_EXE_piton"))
-        .args(["agent", "walk", "--until-over", "--json", "--dir"])
+        .args(["agent", "walk", "--until-over", "--json", "--record", "10ms", "--dir"])
         .arg(folder.path())
+        .env("PITON_RULES", &rules)
+        .env("PITON_SAMPLE", "50ms")
         .stdout(Stdio::piped())
         .spawn()
         .expect("the program");
@@ -134,23 +150,19 @@ fn an_agent_sees_a_rank_stop_go_on_and_die() {
         assert!(since.elapsed() < PATIENCE);
     }
     job.signal(Signal::SIGSTOP);
-    let stopped = lines.next().expect("it is seen");
-    assert_eq!(
-        (&stopped["kind"], &stopped["rule"], &stopped["labels"]["rank"]),
-        (&"found".into(), &"RankStopped".into(), &"0".into())
-    );
+    let stopped = lines.expect("found", "RankStopped");
+    assert_eq!(stopped["labels"]["rank"], "0");
     assert!(stopped["summary"].as_str().is_some_and(|text| text.contains("walking")), "{stopped}");
+    lines.expect("alert_firing", "RankStopped");
     let critical = piton(folder.path(), &["status", "walk"]);
     assert_eq!(critical.status.code(), Some(1), "{critical:?}");
     job.signal(Signal::SIGCONT);
-    let over = lines.next().expect("it is seen");
-    assert_eq!((&over["kind"], &over["rule"]), (&"over".into(), &"RankStopped".into()));
+    lines.expect("over", "RankStopped");
+    lines.expect("alert_resolved", "RankStopped");
     job.signal(Signal::SIGKILL);
-    let died = lines.next().expect("it is seen");
-    assert_eq!(
-        (&died["rule"], &died["severity"], &died["action"]),
-        (&"RankDied".into(), &"critical".into(), &"stop_attempt".into())
-    );
+    let died = lines.expect("found", "RankDied");
+    assert_eq!((&died["severity"], &died["action"]), (&"critical".into(), &"stop_attempt".into()));
+    lines.expect("alert_firing", "RankDied");
     drop(job);
     assert!(lines.next().is_none());
     assert_eq!(agent.wait().expect("ours").code(), Some(1));
@@ -158,6 +170,10 @@ fn an_agent_sees_a_rank_stop_go_on_and_die() {
     let journal = piton(folder.path(), &["journal", "walk", "--kind", "found", "--json"]);
     let told = String::from_utf8_lossy(&journal.stdout).into_owned();
     assert!(told.contains("RankStopped") && told.contains("RankDied"), "{told}");
+    let sampled = piton(folder.path(), &["journal", "walk", "--kind", "sampled", "--all", "--json"]);
+    assert!(String::from_utf8_lossy(&sampled.stdout).contains("node_memory_MemTotal_bytes"), "{sampled:?}");
+    let letters = std::fs::read_to_string(folder.path().join("told.json")).expect("somebody was told");
+    assert!(letters.contains("RankDied"), "{letters}");
 }
 
 #[test]

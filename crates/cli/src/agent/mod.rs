@@ -1,14 +1,24 @@
-//! What an agent of its own process can do besides watching: look into the processes that it suspects.
+//! What an agent of its own process can do besides watching: look into the processes that it suspects, and report to a supervisor.
 //!
 //! Comes in: what the watcher found. Goes out: the same with the stacks of the suspect's threads. What must hold: it takes a few seconds at the
 //! most, whatever the suspect does, and changes nothing about it.
 
+mod report;
+
+pub use report::Reporter;
+
+use piton::store::{Request, RequestKind};
 use piton::watch::board::Board;
 use piton::watch::{Change, Observation};
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
+
+/// A checkpoint that is asked for by `by`.
+pub fn checkpoint(by: String) -> Request {
+    Request { kind: RequestKind::Checkpoint, by }
+}
 
 /// How long a tool gets.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,6 +56,7 @@ pub fn with_stacks(mut seen: Observation, board: &Board) -> Observation {
     seen
 }
 
+/// The stacks of the process's threads, and the tool that showed them.
 fn stacks(pid: u32) -> Result<(&'static str, Vec<String>), String> {
     for (tool, arguments) in TOOLS {
         let mut command = Command::new(tool);

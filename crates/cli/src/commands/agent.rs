@@ -1,41 +1,73 @@
-//! `piton agent`: watches the ranks of a job on this node from outside of them.
+//! `piton agent`: watches the ranks of a job, and their node, from outside of them.
 
+use crate::agent::{self, Reporter};
 use crate::exit::Outcome;
-use crate::output::{Output, Style};
-use crate::{Common, agent, jobs};
-use anyhow::bail;
-use piton::journal::{JournalWriter, WallTime};
+use crate::output::{Output, Style, events};
+use crate::{Common, jobs};
+use anyhow::{Context, bail};
+use piton::journal::{Event, JournalWriter, WallTime};
+use piton::store::JobFolder;
 use piton::watch::board::{Board, folder, store_path};
-use piton::watch::detect::HangRules;
-use piton::watch::{Agent as Watcher, Change, Observation, Severity};
+use piton::watch::{Action, Guard, GuardOptions, Round, Rules, Sample};
+use piton_cli::notify::Notifier;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often it looks for a board while there is none.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long receivers get to be told of the last alerts.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Values in one record of the journal: several records hold a large node.
+const VALUES: usize = 400;
 
-/// Watch the ranks of a job on this node: who died, hangs, is stopped or slow
+/// Watch the ranks of a job on this node, and the node itself: who died, hangs, is stopped or slow, and what is wrong around them
 ///
-/// A rank of each node does so by itself; this goes before it, sees what befalls all ranks, and shows the stacks of those that hang (by
-/// eu-stack or gdb, where one of them is installed). What it finds goes to the job's journal, too.
+/// A rank of each node does so by itself; this goes before it, sees what befalls all ranks, shows the stacks of those that hang (by
+/// eu-stack or gdb, where one of them is installed), and tells the receivers that the rule file names (setting `rules`). What it finds goes to
+/// the job's journal, too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  piton agent tsunami\n  piton agent tsunami --until-over --json\n  \
-                        srun --overlap --ntasks-per-node=1 piton agent tsunami --until-over &\n\n\
-                        Exit status: 0 the ranks have ended, and nothing was found; 1 something was found; 2 could not be done")]
+                        srun --overlap --ntasks-per-node=1 piton agent tsunami --until-over &\n  \
+                        piton agent tsunami --record 1min\n\n\
+                        Exit status: 0 the ranks have ended, and nothing critical was found; 1 something was; 2 could not be done")]
 pub struct Agent {
     /// The job, which may be left out where the store holds one
     job: Option<String>,
     /// End when the ranks of an attempt have ended, in place of waiting for the next attempt
     #[arg(long)]
     until_over: bool,
+    /// Write the node's values to the journal this often, for `piton rules test --replay`
+    #[arg(long, value_name = "TIME", value_parser = humantime)]
+    record: Option<Duration>,
+    /// Report to the supervisor there; the job's secret is in PITON_INTERNAL_SECRET or in --secret
+    #[arg(long, value_name = "HOST:PORT")]
+    supervisor: Option<String>,
+    /// The file that holds the job's secret, readable for its owner only
+    #[arg(long, value_name = "FILE", requires = "supervisor")]
+    secret: Option<PathBuf>,
+}
+
+fn humantime(text: &str) -> Result<Duration, String> {
+    let time = piton::config::parse_time(text)?;
+    if time.is_zero() { Err("more than nothing is wanted".to_owned()) } else { Ok(time) }
+}
+
+/// What is kept over the attempts that it watches.
+struct Watch<'a> {
+    arguments: &'a Agent,
+    job: JobFolder,
+    options: GuardOptions,
+    period: Duration,
+    critical: bool,
 }
 
 impl Agent {
     /// Watches; with `--json`, what it sees comes a line each, as the journal has it.
     ///
     /// # Errors
-    /// What is wrong with the configuration or the store.
+    /// What is wrong with the configuration, the rule file or the store.
     pub fn run(&self, common: &Common, output: &mut Output) -> anyhow::Result<Outcome> {
         let (store, settings) = jobs::store(common, self.job.as_deref())?;
         let job = match &self.job {
@@ -45,40 +77,85 @@ impl Agent {
         let Some(folder) = folder(&settings.board) else {
             bail!("the setting `board` is `off`: ranks are not to be seen");
         };
-        let mut outcome = Outcome::Done;
+        let given = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
+        let rules = given(&settings.rules).map_or_else(|| Ok(Rules::default()), |path| Rules::in_force(&path))?;
+        let options = GuardOptions {
+            rules,
+            sample: settings.sample,
+            tiers: vec![settings.dir.clone()],
+            logs: given(&settings.application_log).into_iter().collect(),
+        };
+        let (root, period) = (store.root().to_owned(), settings.watch_period);
+        let mut watch = Watch { arguments: self, job, options, period, critical: false };
         let mut over: Option<PathBuf> = None;
         loop {
-            let board = newest(&folder, job.name(), store.root(), over.as_deref());
-            let epoch = board.epoch();
-            let mut watcher = Watcher::new(board, HangRules::default());
-            let path = watcher.board().path().map(Path::to_path_buf);
-            let writer = format!("agent-{}", watcher.board().host());
-            let journal = JournalWriter::of_writer(Arc::clone(job.medium()), &job.epoch_folder(epoch), epoch, &writer);
-            if !output.is_json() {
-                let (slots, host) = (watcher.board().slots(), watcher.board().host());
-                output.line(format!("watching {slots} ranks of {}, attempt {epoch}, on {host}", job.name()))?;
-                output.flush()?;
-            }
-            loop {
-                for seen in watcher.look() {
-                    let seen = agent::with_stacks(seen, watcher.board());
-                    if matches!(seen.change, Change::Raised(_)) {
-                        outcome = Outcome::No;
-                    }
-                    print(&seen, output)?;
-                    journal.write(seen.into());
-                }
-                if watcher.is_over() {
-                    break;
-                }
-                let _ = watcher.wait(settings.watch_period, None);
-            }
-            // Whatever could not be written stays unsaid.
-            let _ = journal.sync();
+            let board = newest(&folder, watch.job.name(), &root, over.as_deref());
+            over = board.path().map(Path::to_path_buf);
+            watch.attempt(board, output)?;
             if self.until_over {
-                return Ok(outcome);
+                return Ok(if watch.critical { Outcome::No } else { Outcome::Done });
             }
-            over = path;
+        }
+    }
+}
+
+impl Watch<'_> {
+    /// Watches the ranks on one board until all of them are gone.
+    fn attempt(&mut self, board: Board, output: &mut Output) -> anyhow::Result<()> {
+        let (epoch, host, slots) = (board.epoch(), board.host(), board.slots());
+        let folder = self.job.epoch_folder(epoch);
+        let writer = JournalWriter::of_writer(Arc::clone(self.job.medium()), &folder, epoch, &format!("agent-{host}"));
+        let journal = Arc::new(writer);
+        let told = Arc::clone(&journal);
+        let alerts = &self.options.rules.alerts;
+        let notifier = Notifier::start(alerts, move |notified| told.write(notified.event())).context("no threads")?;
+        let mut reporter = match &self.arguments.supervisor {
+            Some(address) => Some(Reporter::start(address, self.arguments.secret.as_deref(), &board, &self.job)?),
+            None => None,
+        };
+        if !output.is_json() {
+            output.line(format!("watching {slots} ranks of {}, attempt {epoch}, on {host}", self.job.name()))?;
+            output.flush()?;
+        }
+        let mut guard = Guard::new(board, self.options.clone());
+        let mut recorded: Option<Instant> = None;
+        loop {
+            let round = guard.look(agent::with_stacks);
+            for event in round.events() {
+                self.critical |= matches!(&event, Event::AlertFiring { severity, .. } if severity == "critical");
+                print(&event, output)?;
+                journal.write(event);
+            }
+            self.act(&round);
+            if let (Some(every), Some(samples)) = (self.arguments.record, &round.samples)
+                && recorded.is_none_or(|at| at.elapsed() >= every)
+            {
+                recorded = Some(Instant::now());
+                record(samples, &host).into_iter().for_each(|event| journal.write(event));
+            }
+            if let Some(reporter) = &mut reporter {
+                reporter.report(&guard, &round);
+            }
+            round.turn.notifications.into_iter().for_each(|notification| notifier.send(notification));
+            if guard.agent().is_over() {
+                break;
+            }
+            let _ = guard.wait(self.period, None);
+        }
+        notifier.finish(LAST_WORDS);
+        if let Some(reporter) = reporter {
+            reporter.close(LAST_WORDS);
+        }
+        // Whatever could not be written stays unsaid.
+        let _ = journal.sync();
+        Ok(())
+    }
+
+    /// What alerts ask for and can be done from here.
+    fn act(&self, round: &Round) {
+        if round.turn.actions.iter().any(|due| due.action == Action::Checkpoint) {
+            // A store that can't be written now gets no checkpoint either.
+            let _ = self.job.request(&agent::checkpoint(format!("an alert, {}", jobs::who())));
         }
     }
 }
@@ -88,32 +165,38 @@ fn newest(folder: &Path, job: &str, store: &Path, over: Option<&Path>) -> Board 
     loop {
         // The store may come into being only now.
         let found = Board::find(folder, Some((job, &store_path(store))));
-        if let Some((_, board)) = found.into_iter().rev().find(|(path, _)| Some(path.as_path()) != over) {
+        if let Some((_, board)) = found.into_iter().next_back().filter(|(path, _)| Some(path.as_path()) != over) {
             return board;
         }
         std::thread::sleep(LOOK);
     }
 }
 
-fn print(seen: &Observation, output: &mut Output) -> anyhow::Result<()> {
+fn record(samples: &[Sample], node: &str) -> Vec<Event> {
+    let records = samples.chunks(VALUES).map(|samples| {
+        let (mut gauges, mut counters) = (BTreeMap::new(), BTreeMap::new());
+        for sample in samples {
+            let values = match sample.kind {
+                piton::watch::Kind::Gauge => &mut gauges,
+                piton::watch::Kind::Counter => &mut counters,
+            };
+            values.insert(sample.series.to_string(), sample.value);
+        }
+        Event::Sampled { node: node.to_owned(), gauges, counters }
+    });
+    records.collect()
+}
+
+fn print(event: &Event, output: &mut Output) -> anyhow::Result<()> {
     if output.is_json() {
-        output.json_line(&piton::journal::Event::from(seen.clone()))?;
+        output.json_line(event)?;
     } else {
-        let (text, style) = match &seen.change {
-            Change::Raised(finding) => {
-                let style = if finding.severity == Severity::Critical { Style::Bad } else { Style::Warning };
-                (format!("{}: {}", finding.rule, finding.summary), style)
-            }
-            Change::Cleared { rule, labels } => {
-                let rank = labels.get("rank").map_or_else(String::new, |rank| format!(" (rank {rank})"));
-                (format!("{rule}{rank} is over"), Style::Good)
-            }
-        };
+        let (text, style) = events::sentence(event);
         let when = output.paint(&WallTime::now().to_string(), Style::Dim);
-        let text = output.paint(&text, style);
+        let text = output.paint(&text.replace('\n', " "), style);
         output.text(&format!("{when}  {text}\n"))?;
-        for line in &seen.evidence {
-            output.line(format!("    {line}"))?;
+        if let Event::Found { evidence, .. } = event {
+            evidence.iter().try_for_each(|line| output.line(format!("    {line}")))?;
         }
     }
     output.flush()?;

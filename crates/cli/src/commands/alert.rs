@@ -3,19 +3,14 @@
 use crate::Common;
 use crate::exit::Outcome;
 use crate::output::{Cell, Output, Style, Table, human};
-use anyhow::{Context, bail};
+use anyhow::bail;
 use piton::watch::alert::{Alert, Fingerprint, Notification, Settings, Why};
-use piton::watch::{Action, Finding, Labels, Severity};
+use piton::watch::{Action, Finding, Labels, Rules, Severity};
 use piton_cli::notify::{self, Notified, Notifier};
 use serde::Serialize;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
-
-/// A rule file that is longer is none.
-const FILE_LIMIT: u64 = 1 << 20;
 
 /// Try out who is told of alerts
 #[derive(Debug, clap::Args)]
@@ -62,7 +57,7 @@ impl AlertCommand {
     /// What is wrong with the rule file.
     pub fn run(&self, _: &Common, output: &mut Output) -> anyhow::Result<Outcome> {
         let Subcommand::Test(test) = &self.command;
-        let settings = read(&test.rules)?;
+        let settings = Rules::read(&test.rules)?.alerts;
         let mut names: Vec<String> = settings.receivers.iter().map(|receiver| receiver.name.clone()).collect();
         if let Some(unknown) = test.receiver.iter().find(|name| !names.contains(name)) {
             bail!("{} has no receiver {unknown:?}; it has: {}", test.rules.display(), names.join(", "));
@@ -86,18 +81,6 @@ impl AlertCommand {
         print(&rows, output)?;
         Ok(if rows.iter().all(|row| row.told) { Outcome::Done } else { Outcome::No })
     }
-}
-
-fn read(path: &Path) -> anyhow::Result<Settings> {
-    let mut text = String::new();
-    let file = File::open(path).with_context(|| format!("cannot open the rule file {}", path.display()))?;
-    file.take(FILE_LIMIT + 1)
-        .read_to_string(&mut text)
-        .with_context(|| format!("cannot read the rule file {}", path.display()))?;
-    if text.len() as u64 > FILE_LIMIT {
-        bail!("{} is longer than a rule file can be, 1 MiB", path.display());
-    }
-    Settings::from_toml(&text).with_context(|| format!("the rule file {}", path.display()))
 }
 
 /// Tells all of them, each for as long as it may take.

@@ -136,7 +136,7 @@ fn look(reader: &Reader, settings: &Settings) -> anyhow::Result<Option<Shown>> {
     };
     let (mut host, mut world) = (None, None);
     let mut step = None;
-    let mut alerts: BTreeMap<(String, BTreeMap<String, String>), AlertRow> = BTreeMap::new();
+    let mut alerts: BTreeMap<String, AlertRow> = BTreeMap::new();
     for record in &records {
         match &record.event {
             Event::AttemptStarted { host: on, world: ranks, .. } if record.rank == Some(0) => {
@@ -144,7 +144,7 @@ fn look(reader: &Reader, settings: &Settings) -> anyhow::Result<Option<Shown>> {
             }
             Event::Beat { step: at } | Event::AttemptEnded { step: at, .. } => step = step.max(Some(*at)),
             Event::Resumed { step: at, .. } | Event::CheckpointStarted { step: at, .. } => step = step.max(Some(*at)),
-            Event::Found { rule, severity, labels, summary, .. } => {
+            Event::AlertFiring { fingerprint, rule, severity, labels, summary, .. } => {
                 let row = AlertRow {
                     since: record.at,
                     rule: rule.clone(),
@@ -152,10 +152,10 @@ fn look(reader: &Reader, settings: &Settings) -> anyhow::Result<Option<Shown>> {
                     summary: summary.clone(),
                     labels: labels.clone(),
                 };
-                alerts.insert((rule.clone(), labels.clone()), row);
+                alerts.insert(fingerprint.clone(), row);
             }
-            Event::Over { rule, labels } => {
-                alerts.remove(&(rule.clone(), labels.clone()));
+            Event::AlertResolved { fingerprint, .. } => {
+                alerts.remove(fingerprint);
             }
             _ => {}
         }

@@ -163,7 +163,7 @@ pub fn variables(letter: &Letter) -> Vec<(&'static str, String)> {
     vec![
         ("ALERT_STATUS", status(letter).to_owned()),
         ("ALERT_NAME", first.map(|alert| alert.finding.rule.clone()).unwrap_or_default()),
-        ("ALERT_SEVERITY", worst.map(severity).unwrap_or_default().to_owned()),
+        ("ALERT_SEVERITY", worst.map_or("", Severity::name).to_owned()),
         ("ALERT_JOB", job),
         ("ALERT_SUMMARY", subject(letter)),
     ]
