@@ -115,6 +115,15 @@ fn a_value_that_cannot_be_is_told_of_with_its_place() {
     };
     assert_eq!(told(folder.path()), [of(2), of(3)].concat());
     assert_eq!(suspects(folder.path()), [2, 3]);
+    // Who writes it once more takes the mark along.
+    let job = Store::new(Arc::new(RealMedium::default()), folder.path()).job(JOB).unwrap();
+    let name = |epoch, id| CheckpointName { epoch: Epoch(epoch), id: CheckpointId(id) };
+    let (from, to) = (name(1, 3), name(2, 4));
+    std::fs::create_dir_all(job.epoch_folder(to.epoch)).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    job.compact(&job.manifest(from).unwrap(), to, &pool, &|_| {}).unwrap();
+    let (before, after) = (job.suspect(from).unwrap(), job.suspect(to).unwrap());
+    assert_eq!((after.checkpoint, &after.reason), (to, &before.reason));
 }
 
 #[test]

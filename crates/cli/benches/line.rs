@@ -93,7 +93,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let failed: HashSet<Arc<str>> =
         failures(count, periods).iter().map(|(number, _, _)| simulate::node(*number).into()).collect();
     let (mut ages, mut reports, mut joined): (Vec<f32>, u64, usize) = (Vec::new(), 0, 0);
-    let (mut lost, mut false_losses): (BTreeMap<Arc<str>, (u64, f64)>, Vec<Arc<str>>) = (BTreeMap::new(), Vec::new());
+    let mut lost: BTreeMap<Arc<str>, (u64, f64)> = BTreeMap::new();
+    let mut false_losses: Vec<Arc<str>> = Vec::new();
     let mut left = 0;
     let (mut began, mut peak) = (None, 0);
     let mut ended = None;

@@ -6,7 +6,7 @@
 //!
 //! | room | what for |
 //! | --- | --- |
-//! | [`line`] | the connections between the agents and the supervisor of a job |
+//! | [`mod@line`] | the connections between the agents and the supervisor of a job |
 //! | [`notify`] | telling people of alerts |
 
 pub mod line;

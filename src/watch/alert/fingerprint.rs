@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// ```
 /// use piton::watch::{Labels, alert::Fingerprint};
 /// let labels = Labels::from([("node".to_owned(), "n1".to_owned())]);
-/// assert_eq!(Fingerprint::of("NodeLost", &labels).to_string(), "e94bca60e26e63d9");
+/// assert_eq!(Fingerprint::of("NodeLost", &labels).to_string(), "2ea7a3b832538ba4");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub u64);

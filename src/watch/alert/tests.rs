@@ -484,9 +484,9 @@ proptest! {
             }
         }
         look(&mut alerts, now, &mut reader);
-        // What fires and is not muted is known after a group's interval at the latest, once for each of its groups.
-        pass(&mut alerts, now, now + 301.0, &mut reader, &mut look);
-        now += 301.0;
+        // What fires and is not muted is known a group's interval after the last alert that muted it was over at the latest.
+        pass(&mut alerts, now, now + 701.0, &mut reader, &mut look);
+        now += 701.0;
         for alert in alerts.firing() {
             let knows = reader.fires.values().any(|fires| fires.contains(&alert.fingerprint));
             prop_assert!(knows || alerts.is_muted(alert.fingerprint), "nobody knows of {:?}", alert);

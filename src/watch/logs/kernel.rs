@@ -44,7 +44,7 @@ const MOST_RECORDS: usize = 8192;
 #[derive(Debug)]
 pub struct KernelLog {
     rules: LogRules,
-    from: From,
+    origin: Origin,
     /// The text of the last record, which the next may go on with.
     last: Vec<u8>,
     overruns: u64,
@@ -52,13 +52,13 @@ pub struct KernelLog {
     dropped: u64,
 }
 
-enum From {
+enum Origin {
     Records(Box<dyn Read + Send>, Vec<u8>),
     File(Tail),
     Nothing(String),
 }
 
-impl fmt::Debug for From {
+impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Records(..) => "Records",
@@ -83,37 +83,37 @@ impl KernelLog {
             Err(error) => format!("{}: {error}", device.display()),
         };
         let followed = files.iter().map(|path| Tail::new(path, false)).find(|tail| tail.absent().is_none());
-        let from = followed.map_or_else(
+        let origin = followed.map_or_else(
             || {
                 let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
                 let files = if files.is_empty() { String::new() } else { format!("; nor can {}", files.join(" or ")) };
-                From::Nothing(format!(
+                Origin::Nothing(format!(
                     "{refused}: it cannot be read (that takes CAP_SYSLOG where kernel.dmesg_restrict is 1){files}"
                 ))
             },
-            From::File,
+            Origin::File,
         );
-        Self::new(from, rules)
+        Self::new(origin, rules)
     }
 
     /// Follows records from elsewhere: each read gives one, as those of `/dev/kmsg` do, or [`ErrorKind::WouldBlock`] where there is none
     /// yet.
     #[must_use]
     pub fn from_records(records: impl Read + Send + 'static, rules: &LogRules) -> Self {
-        Self::new(From::Records(Box::new(records), vec![0; RECORD]), rules)
+        Self::new(Origin::Records(Box::new(records), vec![0; RECORD]), rules)
     }
 
-    fn new(from: From, rules: &LogRules) -> Self {
-        Self { rules: rules.clone(), from, last: Vec::new(), overruns: 0, unreadable: 0, dropped: 0 }
+    fn new(origin: Origin, rules: &LogRules) -> Self {
+        Self { rules: rules.clone(), origin, last: Vec::new(), overruns: 0, unreadable: 0, dropped: 0 }
     }
 
     /// Why the log cannot be read, where that is so.
     #[must_use]
     pub fn absent(&self) -> Option<&str> {
-        match &self.from {
-            From::Records(..) => None,
-            From::File(tail) => tail.absent(),
-            From::Nothing(why) => Some(why),
+        match &self.origin {
+            Origin::Records(..) => None,
+            Origin::File(tail) => tail.absent(),
+            Origin::Nothing(why) => Some(why),
         }
     }
 
@@ -132,8 +132,8 @@ impl KernelLog {
     /// How many bytes were passed over, because more came between two polls than one looks at; of a file only.
     #[must_use]
     pub fn skipped_bytes(&self) -> u64 {
-        match &self.from {
-            From::File(tail) => tail.skipped(),
+        match &self.origin {
+            Origin::File(tail) => tail.skipped(),
             _ => 0,
         }
     }
@@ -148,9 +148,9 @@ impl KernelLog {
     pub fn poll(&mut self) -> Vec<Finding> {
         let mut gathered = Gathered::default();
         let rules = &self.rules;
-        let gone = match &mut self.from {
-            From::Nothing(_) => None,
-            From::File(tail) => {
+        let gone = match &mut self.origin {
+            Origin::Nothing(_) => None,
+            Origin::File(tail) => {
                 // Such files hold what other programs say, too.
                 let of_kernel = |line: &[u8]| line.windows(7).any(|window| window == b"kernel:");
                 tail.poll(&mut |line| {
@@ -160,7 +160,7 @@ impl KernelLog {
                 });
                 None
             }
-            From::Records(records, buffer) => {
+            Origin::Records(records, buffer) => {
                 let mut gone = None;
                 for _ in 0..MOST_RECORDS {
                     match records.read(buffer) {
@@ -188,7 +188,7 @@ impl KernelLog {
             }
         };
         if let Some(why) = gone {
-            self.from = From::Nothing(why);
+            self.origin = Origin::Nothing(why);
         }
         let (findings, dropped) = gathered.finish();
         self.dropped += dropped;

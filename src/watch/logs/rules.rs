@@ -3,7 +3,10 @@
 //! Comes in: rules in an order, and lines. Goes out: for each line at most one finding. What must hold: of the rules that a line fires, the
 //! first in order counts; a line that fires none, which is nearly every line, costs one pass of one automaton over all patterns.
 //!
-//! Measured (`cargo test --release --lib watch::logs -- --ignored --nocapture`): see [`LogRules::look`].
+//! Measured on one of two busy cores (`cargo test --release --lib watch::logs -- --ignored --nocapture`), the 56 shipped rules: 3.0 million
+//! ordinary lines a second (170 MB/s), 47 000 a second of lines that all fire something. That automaton is why it is the crate `regex` and not
+//! `regex-lite`, which has no sets of patterns and none of its speed; without Unicode's tables and its searches for literals it
+//! brings two small crates.
 
 use super::LONGEST_LINE;
 use super::rule::{CLASS, Compiled, LogRule, LogRulesError, LogSource};

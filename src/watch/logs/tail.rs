@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Most bytes that one look reads of a file: what takes some 10 ms where ordinary lines are held against the shipped rules, and a tenth of a
+/// Most bytes that one look reads of a file: what takes some 10 ms where ordinary lines are held against the shipped rules, and a quarter of a
 /// second where every one of them fires.
 pub(super) const MOST_BYTES: u64 = 1 << 20;
 /// Most files that one look goes through when they are renamed faster than it reads.
@@ -113,9 +113,9 @@ impl Tail {
                 return;
             }
             // Whoever writes may have written more of it before the change was seen; nobody does any longer.
-            if self.catch_up(&mut open, &mut left, take).is_ok() {
-                self.finish(take);
-            }
+            // Where it cannot be read any more, that is all there is of it.
+            let _ = self.catch_up(&mut open, &mut left, take);
+            self.finish(take);
         }
     }
 

@@ -23,6 +23,8 @@ const NOTES: usize = 100;
 /// The rule that says that there are too many series.
 const TOO_MANY: &str = "TooManySeries";
 
+type SeriesLabels = BTreeMap<Cow<'static, str>, String>;
+
 /// What a rule takes of one series, over time.
 #[derive(Debug, Clone)]
 struct Meter {
@@ -181,7 +183,7 @@ impl Evaluator {
         }
         // Only what some rule divides by is looked up.
         let none = BTreeMap::new();
-        let divisors: HashMap<(&str, &BTreeMap<Cow<'static, str>, String>), (Kind, f64)> = samples
+        let divisors: HashMap<(&str, &SeriesLabels), (Kind, f64)> = samples
             .iter()
             .filter(|sample| self.divisors.contains(sample.series.name.as_ref()) && sample.value.is_finite())
             .map(|sample| ((sample.series.name.as_ref(), &sample.series.labels), (sample.kind, sample.value)))

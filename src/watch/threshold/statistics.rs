@@ -218,11 +218,6 @@ impl Autocorrelation {
         self.before = Some(value);
     }
 
-    /// Forgets which value came before the next one: there is a gap.
-    pub fn interrupt(&mut self) {
-        self.before = None;
-    }
-
     /// ρ, corrected for what the estimate from n values is too low by, about (1 + 3ρ)/n (M. G. Kendall, *Note on bias in the
     /// estimation of autocorrelation*, Biometrika 41, 1954); 0 to 0.999, or `None` of nothing, and of what never changes.
     #[must_use]
