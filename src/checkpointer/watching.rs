@@ -178,11 +178,8 @@ impl Keeper {
         let (began, mut due) = (Instant::now(), Instant::now() + self.beat);
         let mut sentry: Option<Sentry> = None;
         let mut tracer = None;
-        loop {
-            match stopped.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-            }
+        let pause = |due: Instant| due.saturating_duration_since(Instant::now());
+        while stopped.recv_timeout(pause(due)) == Err(RecvTimeoutError::Timeout) {
             let now = Instant::now();
             self.place.beat(now.saturating_duration_since(due));
             // After a pause of the whole process, no beat is made up for.

@@ -119,7 +119,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
                 // At the end of the simulation all go.
                 Event::Lost { node, .. } if ended.is_none() => false_losses.push(node),
-                Event::Left { node, .. } if failed.contains(&node) && ended.is_none() => left += 1,
+                Event::Left { node, .. } if failed.contains(&node) && !lost.contains_key(&node) => left += 1,
                 Event::Refused { from, reason } => return Err(format!("{from} was refused: {reason}").into()),
                 _ => {}
             }

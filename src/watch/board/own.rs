@@ -107,7 +107,6 @@ impl Place {
     }
 
     /// Enters a phase until what comes back is dropped.
-    #[must_use]
     pub fn enter(&self, name: &'static str, waits: bool) -> Phase {
         let (slot, now) = (self.slot(), now_ns());
         let (number, outer) = (self.number(name, waits), slot.phase.load(Ordering::Relaxed));

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 /// how processes end; on older systems this does.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  mpirun -n 4 piton rank -- ./tsunami --resume\n  srun piton rank -- ./tsunami --resume\n\n\
+    after_help = "Examples:\n  piton rank -- ./heat --size 512x512\n  mpirun -n 4 piton rank -- ./tsunami --resume\n  srun piton rank -- ./tsunami --resume\n\n\
                         Exit status: that of the program; where a signal ended it, the same signal ends this"
 )]
 pub struct Rank {
