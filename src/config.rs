@@ -31,6 +31,7 @@ mod value;
 pub use error::ConfigError;
 pub use interval::{AllocationEnd, Every, MeanTime};
 pub use source::reads_argument;
+pub(crate) use value::parse_time;
 pub use value::{Compression, Files, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
 
 use source::Assignment;

@@ -601,7 +601,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 }
 
 /// One or more numbers with units (`1h30min`), or bare seconds.
-pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     let mut total: u128 = 0;
     let problem = || "a time is a number with a unit, as in `90s`, `250ms`, `5min` or `1h30min`".to_owned();

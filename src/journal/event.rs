@@ -218,6 +218,27 @@ pub enum Event {
     },
     /// This writer's last record of the attempt, where its end was its own doing.
     AttemptEnded { how: End, step: u64 },
+    /// Something is wrong: an alert began to fire.
+    AlertFiring {
+        /// What tells the alert from others, 16 hexadecimal digits.
+        fingerprint: String,
+        rule: String,
+        /// `info`, `warning` or `critical`.
+        severity: String,
+        labels: BTreeMap<String, String>,
+        summary: String,
+        /// What is done besides telling: `nothing`, `checkpoint`, `stop_attempt` or `mark_node`.
+        action: String,
+    },
+    /// It is no longer so, after `seconds`.
+    AlertResolved { fingerprint: String, rule: String, labels: BTreeMap<String, String>, seconds: f64 },
+    /// A receiver was told of these alerts, or not: the outcome says so.
+    Notified {
+        receiver: String,
+        /// Their fingerprints.
+        alerts: Vec<String>,
+        outcome: String,
+    },
     /// Lines up to this one were lost, because the journal could not be written.
     JournalGap { lost: u64 },
     /// A kind that this version does not know, or of another shape than it knows, as it stands in the journal.

@@ -103,6 +103,16 @@ fn every_event() -> Vec<Event> {
         },
         Event::Slowed { id, seconds: 0.5, steps: 3, step_seconds: 0.125, lost_seconds: 0.125 },
         Event::AttemptEnded { how: End::Panicked, step: 9 },
+        Event::AlertFiring {
+            fingerprint: text(),
+            rule: text(),
+            severity: text(),
+            labels: BTreeMap::from([("node".to_owned(), text())]),
+            summary: text(),
+            action: text(),
+        },
+        Event::AlertResolved { fingerprint: text(), rule: text(), labels: BTreeMap::new(), seconds: 0.5 },
+        Event::Notified { receiver: text(), alerts: vec![text()], outcome: text() },
         Event::JournalGap { lost: 4 },
     ]
 }

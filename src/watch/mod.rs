@@ -9,7 +9,9 @@
 //! | --- | --- |
 //! | what is measured | [`Series`], [`Sample`] |
 //! | what is wrong | [`Finding`], [`Change`] |
+//! | who is told, and what is done | [`alert`] |
 
+pub mod alert;
 mod finding;
 mod series;
 
