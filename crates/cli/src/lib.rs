@@ -1,10 +1,13 @@
 //! What the program `piton` does besides its commands, for benches and tests to use as well.
 //!
-//! Comes in: reports of agents on other nodes. Goes out: what the supervisor sees of the nodes. What must hold: nothing here knows a command line or prints; whoever hangs at the other end
+//! Comes in: alerts to tell people of; reports of agents on other nodes. Goes out: mails, posts and started commands; what the
+//! supervisor sees of the nodes. What must hold: nothing here knows a command line or prints; whoever hangs at the other end
 //! delays nobody here; everything that comes from a network is bounded before it is believed.
 //!
 //! | room | what for |
 //! | --- | --- |
 //! | [`mod@line`] | the connections between the agents and the supervisor of a job |
+//! | [`notify`] | telling people of alerts |
 
 pub mod line;
+pub mod notify;

@@ -74,6 +74,7 @@ enum Command {
     Schedule(commands::schedule::Schedule),
     Plan(Box<commands::plan::Plan>),
     Config(commands::config::Config),
+    Alert(commands::alert::AlertCommand),
 }
 
 fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
@@ -92,6 +93,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Schedule(command) => command.run(&arguments.common, output),
         Command::Plan(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
+        Command::Alert(command) => command.run(&arguments.common, output),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands, a file each: what they take, and how what the library says is shown.
 
+pub mod alert;
 pub mod compact;
 pub mod config;
 pub mod export;

@@ -9,6 +9,12 @@ fn name(epoch: &Epoch, id: &CheckpointId) -> String {
     format!("checkpoint {epoch}/{id}")
 }
 
+/// An alert's rule and what it is about: `RankHangs{node="n1",rank="3"}`.
+fn about(rule: &str, labels: &BTreeMap<String, String>) -> String {
+    let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
+    if labels.is_empty() { rule.to_owned() } else { format!("{rule}{{{}}}", labels.join(",")) }
+}
+
 fn nanoseconds(ns: u64) -> String {
     human::short(ns as f64 * 1e-9)
 }
@@ -145,10 +151,25 @@ pub fn sentence(event: &Event) -> (String, Style) {
             };
             format!("attempt {how} at step {step}")
         }
+        Event::AlertFiring { rule, severity, labels, summary, action, .. } => {
+            let action = if action == "nothing" { String::new() } else { format!("; action: {action}") };
+            format!("alert, {severity}: {}: {summary}{action}", about(rule, labels))
+        }
+        Event::AlertResolved { rule, labels, seconds, .. } => {
+            format!("alert over after {}: {}", human::short(*seconds), about(rule, labels))
+        }
+        Event::Notified { receiver, alerts, outcome } => {
+            format!("{receiver} told of {}: {outcome}", human::count(alerts.len(), "alert"))
+        }
         Event::JournalGap { lost } => format!("{lost} lines of the journal were lost"),
         other => serde_json::to_string(other).unwrap_or_else(|_| other.kind()),
     };
     let style = match event {
+        Event::AlertFiring { severity, .. } if severity == "critical" => Style::Bad,
+        Event::AlertFiring { severity, .. } if severity == "warning" => Style::Warning,
+        Event::AlertResolved { .. } => Style::Good,
+        Event::Notified { outcome, .. } if outcome.starts_with("told") => Style::Dim,
+        Event::Notified { .. } => Style::Warning,
         Event::Committed { .. } | Event::Resumed { .. } | Event::Finished { .. } => Style::Good,
         Event::Problem { .. }
         | Event::TrackingOff { .. }
