@@ -9,9 +9,15 @@
 //! | --- | --- |
 //! | what is measured | [`Series`], [`Sample`] |
 //! | what is wrong | [`Finding`], [`Change`] |
+//! | what logs say | [`LogRules`], [`KernelLog`], [`LogFile`] |
 
 mod finding;
+mod logs;
 mod series;
 
 pub use finding::{Action, Change, Finding, Labels, Severity};
+pub use logs::{
+    BrokenSample, FaultClass, KernelLog, LONGEST_LINE, LogCase, LogFile, LogRule, LogRules, LogRulesError, LogSource,
+    LogSources,
+};
 pub use series::{Kind, Sample, Series};
