@@ -24,6 +24,7 @@ use crate::medium::Medium;
 use crate::shard::{EncodeOptions, Grain, Lineage, Piece, ShardIdentity};
 use crate::state::{Fields, State};
 use crate::store::{Finished, JobFolder, ManifestNotes, RankGroup};
+use crate::watch::Values;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::Path;
@@ -41,6 +42,7 @@ mod recorder;
 mod resume;
 mod slowdown;
 mod tuner;
+mod values;
 
 pub use errors::{CheckpointError, FinishError, OpenError, Refusal, ResumeError};
 
@@ -498,6 +500,7 @@ impl Checkpointer {
         let bytes: Vec<&[u8]> = sources.iter().map(|source| &*source.bytes).collect();
         let grains: Vec<Grain> =
             sources.iter().map(|source| Grain { stride: source.stride, lane: source.lane }).collect();
+        let values = Values::new(&fields.bounds()).map(Arc::new);
         let plan = self.plan_and_reserve(&bytes);
         let identity = ShardIdentity {
             job: self.job.name().to_owned(),
@@ -527,6 +530,7 @@ impl Checkpointer {
             self.job.begin_checkpoint_folder(self.name_of(id)).map_err(|error| error.to_string())?;
             let begun = begin_shard(&self.job, self.group, &identity, &outline, &grains, &self.encode, &lineage);
             let mut writer = begun.map_err(|error| error.to_string())?;
+            values::watch(&mut writer, values.as_ref());
             writer.write(pool, &streamed).map_err(|error| error.to_string())?;
             Some(writer)
         };
@@ -540,7 +544,7 @@ impl Checkpointer {
         let total = total(&bytes);
         let appended = fields.append_paths();
         let changed = self.chain.since_committed(id, frozen.changed(), self.committed);
-        Ok((Task { identity, outline, grains, frozen, lineage, changed, begun, appended }, total))
+        Ok((Task { identity, outline, grains, frozen, lineage, changed, begun, values, appended }, total))
     }
 
     /// What of the fields is copied, and what is written while the application waits; and the most that an arena may hold.

@@ -17,6 +17,7 @@
 use super::background::Background;
 use super::recorder::Recorder;
 use super::tuner::Tuner;
+use super::values;
 use crate::freeze::{Arena, Changed, Frozen};
 use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::Event;
@@ -28,6 +29,7 @@ use crate::state::Outline;
 use crate::store::{
     JobFolder, Manifest, ManifestNotes, RankGroup, RequestKind, RetentionPolicy, ShardFacts, temporary,
 };
+use crate::watch::Values;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,6 +51,8 @@ pub(super) struct Task {
     pub changed: Vec<Changed>,
     /// Where the shard was begun while the application waited, since the state is larger than the arena may be.
     pub begun: Option<ShardWriter>,
+    /// Who looks at the values of fields that not every value can be in.
+    pub values: Option<Arc<Values>>,
     /// Output files whose length is part of the state: their content must last as long as the checkpoint does.
     pub appended: Vec<PathBuf>,
 }
@@ -414,7 +418,7 @@ impl Writer {
                 }
             };
             let (id, started) = (task.identity.id, Instant::now());
-            let Task { identity, outline, grains, frozen, lineage, changed, begun, appended } = *task;
+            let Task { identity, outline, grains, frozen, lineage, changed, begun, values, appended } = *task;
             let builds_on = lineage.base.as_ref().map(|base| base.id());
             let name = CheckpointName { epoch: identity.epoch, id };
             let work = Work {
@@ -424,6 +428,7 @@ impl Writer {
                 frozen: &frozen,
                 lineage: &lineage,
                 changed: &changed,
+                values: values.as_ref(),
                 appended: &appended,
             };
             self.give_way(processors);
@@ -530,6 +535,10 @@ impl Writer {
         let path = place.path();
         let unfinished = temporary(path);
         let written = self.write_durably(name, work, begun, last_stored);
+        // Before the shard counts: a checkpoint is never seen committed and without its mark.
+        if let (Some(values), Ok(_)) = (work.values, &written) {
+            values::tell(values, work.outline, name, self.options.rank, &self.job, &self.recorder);
+        }
         let published = written.and_then(|summary| {
             self.shared.lock().part = Some(name.id);
             self.shared.changed.notify_all();
@@ -594,7 +603,7 @@ impl Writer {
         begun: Option<ShardWriter>,
         last_stored: Option<u64>,
     ) -> Result<ShardSummary, String> {
-        let writer = match begun {
+        let mut writer = match begun {
             Some(writer) => writer,
             None => {
                 self.job.begin_checkpoint_folder(name).map_err(|error| error.to_string())?;
@@ -611,6 +620,7 @@ impl Writer {
                 .map_err(|error| error.to_string())?
             }
         };
+        values::watch(&mut writer, work.values);
         let confirm = || match self.gives_name() {
             true => self.job.confirm_checkpoint_folder(name).map_err(|error| error.to_string()),
             false => Ok(()),
@@ -673,6 +683,7 @@ pub(super) struct Work<'a> {
     frozen: &'a Frozen,
     lineage: &'a Lineage,
     changed: &'a [Changed],
+    values: Option<&'a Arc<Values>>,
     appended: &'a [PathBuf],
 }
 

@@ -101,6 +101,9 @@ impl Recorder {
         let line = match event {
             Event::Problem { what, detail } => format!("rank {rank}: {what}: {detail}"),
             Event::Dropped { id, reason } => format!("checkpoint {id} is dropped, the one before it stands: {reason}"),
+            Event::ValuesOutOfRange { id, field, index, value, count, bounds, .. } => format!(
+                "rank {rank}: checkpoint {id}: {field:?} has {value} at [{index}], and should be {bounds} ({count} numbers are not); it is kept"
+            ),
             Event::SetAside { epoch, id, reason } => {
                 format!("checkpoint {id} (epoch {epoch}) is damaged and set aside: {reason}")
             }

@@ -157,6 +157,26 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         changed_share: Option<f64>,
     },
+    /// This rank's part of the checkpoint holds numbers that the application said cannot be; it is kept. Chunks that did not change since the
+    /// checkpoint that it builds on were not looked at.
+    ValuesOutOfRange {
+        id: CheckpointId,
+        field: String,
+        /// The first element that is wrong, by its number in the rank's own array.
+        index: u64,
+        /// Which of its numbers it is, where an element has several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        component: Option<u64>,
+        /// Where it lies in the global array, where the field is a block of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        global: Option<Vec<u64>>,
+        /// The number, as text: JSON has neither NaN nor infinity.
+        value: String,
+        /// How many numbers are wrong.
+        count: u64,
+        /// What they should be: `finite`, `within 0.0..=1.0`.
+        bounds: String,
+    },
     /// What writing the shard cost this rank's application besides the time it stood still: `lost_seconds` are what `steps` steps
     /// took more in these `seconds` than they would have at `step_seconds`, the time of a step when nothing is written.
     Slowed { id: CheckpointId, seconds: f64, steps: u64, step_seconds: f64, lost_seconds: f64 },

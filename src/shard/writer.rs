@@ -16,7 +16,7 @@ use super::joint::ShardPlace;
 use super::layout::{COMPLETE_VERSION, FORMAT_VERSION, RECORD_BYTES, SMALLEST_CHUNK_BYTES};
 use super::layout::{ChunkRecord, Footer, HEADER_BYTES, Header, IndexHead, LARGEST_CHUNK_BYTES, LONGEST_NAME};
 use super::shelf::Shelf;
-use super::{Codec, Grain, ShardError, ShardIdentity, patch};
+use super::{Codec, Grain, Inspect, ShardError, ShardIdentity, patch};
 use crate::ids::CheckpointId;
 use crate::medium::{DIRECT_ALIGNMENT, Medium, MediumWrite};
 use crate::state::Outline;
@@ -450,6 +450,7 @@ pub struct ShardWriter {
     appended: Vec<Appended>,
     identity: ShardIdentity,
     lineage: Lineage,
+    inspect: Option<Arc<dyn Inspect>>,
     version: u32,
     /// Pages that were compared with those of the base, and those of them that differ.
     compared: u64,
@@ -486,6 +487,8 @@ struct Task<'a> {
     may_differ: Option<&'a [u64]>,
     /// Whether digests of its pages are wanted.
     digests: bool,
+    /// Who wants to look at it.
+    inspect: Option<&'a dyn Inspect>,
 }
 
 /// How a chunk is stored.
@@ -598,16 +601,21 @@ impl Task<'_> {
         let (pages, differing) = self.compare();
         let count = self.raw.len().div_ceil(patch::PAGE);
         let mut compared = Compared { pages, compared: 0, changed: 0 };
-        if let (Some(base), Some((map, differing))) = (self.base, differing) {
-            (compared.compared, compared.changed) = (count as u64, differing);
-            if differing == 0 {
+        let changes = self.base.zip(differing);
+        if let Some((_, (_, differing))) = &changes {
+            (compared.compared, compared.changed) = (count as u64, *differing);
+            if *differing == 0 {
                 return (Outcome::Unchanged, compared);
             }
-            if differing as usize * 100 <= count * PATCH_AT_MOST_PERCENT
-                && let Some(patch) = self.encode_patch(&map, base, encoder, stored)
-            {
-                return (patch, compared);
-            }
+        }
+        if let Some(inspect) = self.inspect {
+            inspect.look(self.field as usize, self.offset, self.raw);
+        }
+        if let Some((base, (map, differing))) = changes
+            && differing as usize * 100 <= count * PATCH_AT_MOST_PERCENT
+            && let Some(patch) = self.encode_patch(&map, base, encoder, stored)
+        {
+            return (patch, compared);
         }
         if compared.pages.is_none() && self.digests {
             compared.pages = Some(self.raw.chunks(patch::PAGE).map(checksum).collect());
@@ -733,6 +741,7 @@ impl ShardWriter {
             appended: Vec::new(),
             identity: identity.clone(),
             lineage,
+            inspect: None,
             version,
             compared: 0,
             changed: 0,
@@ -745,6 +754,13 @@ impl ShardWriter {
             codecs: CodecCounts::default(),
             failed: false,
         })
+    }
+
+    /// Lets `inspect` look at what is written from now on.
+    ///
+    /// It is not among the [`EncodeOptions`], which are those of a whole attempt: what is found is found in one shard.
+    pub fn inspect_with(&mut self, inspect: Arc<dyn Inspect>) {
+        self.inspect = Some(inspect);
     }
 
     fn misuse(&self, what: String) -> ShardError {
@@ -775,6 +791,7 @@ impl ShardWriter {
         }
         let size = self.options.chunk_bytes;
         let (base, digests) = (self.lineage.base.clone(), self.lineage.digests);
+        let inspect = self.inspect.clone();
         // Grain, compression and first chunk of each field, and what the base holds of it.
         let fields: Vec<(Grain, Compression, Compression, u64, Option<&BaseField>)> = (self.fields.iter().enumerate())
             .map(|(number, field)| {
@@ -788,6 +805,7 @@ impl ShardWriter {
         for piece in pieces {
             let (grain, compression, in_haste, first, of_base) = fields[piece.field];
             let before = piece.offset / size as u64;
+            let inspect = inspect.as_deref().filter(|inspect| inspect.wants(piece.field));
             tasks.extend(
                 piece.bytes.chunks(size).zip(before..).map(|(raw, number)| Task {
                     // All of this was checked when the piece was claimed.
@@ -802,6 +820,7 @@ impl ShardWriter {
                         .filter(|chunk| !chunk.layers.is_empty()),
                     may_differ: piece.changed,
                     digests: digests.wanted(first + number),
+                    inspect,
                 }),
             );
         }

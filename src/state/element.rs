@@ -140,7 +140,7 @@ impl Scalar {
         }
     }
 
-    const fn is_float(self) -> bool {
+    pub(crate) const fn is_float(self) -> bool {
         matches!(self, Scalar::F32 | Scalar::F64)
     }
 }

@@ -10,12 +10,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::io::ErrorKind;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Array, Block, Element, FieldClass, FieldOutline, Kind, Outline, OwnedKind, Unfit};
+use super::{Array, Block, Bounds, Element, FieldClass, FieldOutline, Kind, Outline, OwnedKind, Unfit};
 
 /// The longest name of a field, in bytes.
 const MAX_NAME: usize = 255;
@@ -102,6 +103,7 @@ pub struct Fields<'a> {
 pub(super) struct Described<'a> {
     name: String,
     place: Place,
+    bounds: Bounds,
     pub(super) body: Body<'a>,
 }
 
@@ -302,6 +304,15 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
+    /// What the numbers of each field consist of and may be, where the application said that not every value can be.
+    pub(crate) fn bounds(&self) -> Vec<Option<(Kind, Bounds)>> {
+        let of = |field: &Described<'_>| match &field.body {
+            Body::Array(array) => field.bounds.are_there().then(|| (array.kind(), field.bounds)),
+            _ => None,
+        };
+        self.fields.iter().map(of).collect()
+    }
+
     /// The files that only grow. What they hold must be durable before a checkpoint that records their length is
     /// committed.
     pub(crate) fn append_paths(&self) -> Vec<PathBuf> {
@@ -313,13 +324,15 @@ impl<'a> Fields<'a> {
     }
 
     fn add(&mut self, name: &str, body: Body<'a>) {
-        self.fields.push(Described { name: format!("{}{name}", self.prefix), place: Place::default(), body });
+        let name = format!("{}{name}", self.prefix);
+        self.fields.push(Described { name, place: Place::default(), bounds: Bounds::default(), body });
     }
 
     fn add_array(&mut self, name: &str, array: Box<dyn Array + 'a>) -> ArrayField<'_> {
         self.add(name, Body::Array(array));
         let last = self.fields.len() - 1;
-        ArrayField { place: &mut self.fields[last].place }
+        let Described { place, bounds, .. } = &mut self.fields[last];
+        ArrayField { place, bounds }
     }
 
     fn serialise<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Option<Vec<u8>> {
@@ -418,6 +431,9 @@ fn outline_of(field: &Described<'_>) -> Result<FieldOutline, DescribeProblem> {
             let kind = checked_kind(array.kind(), array.element_bytes()).map_err(wrong)?;
             let shape = array.shape();
             let block = global_place(&field.place, &shape).map_err(misplaced)?;
+            if let Some(reason) = field.bounds.misfit(&array.kind()) {
+                return Err(DescribeProblem::Bounds { field: field.name.clone(), reason });
+            }
             Ok(FieldOutline {
                 kind,
                 element_bytes: array.element_bytes() as u64,
@@ -489,10 +505,11 @@ fn global_place(place: &Place, shape: &[usize]) -> Result<Option<Block>, String>
     }))
 }
 
-/// An array that was just described; says where it lies in a global array.
+/// An array that was just described; says where it lies in a global array, and what its numbers may be.
 #[derive(Debug)]
 pub struct ArrayField<'f> {
     place: &'f mut Place,
+    bounds: &'f mut Bounds,
 }
 
 impl fmt::Debug for Place {
@@ -515,6 +532,38 @@ impl ArrayField<'_> {
     /// along each dimension. They are saved and restored, but are no part of the global array.
     pub fn halo<const D: usize>(self, layers: [[usize; 2]; D]) -> Self {
         self.place.halo = Some(layers.to_vec());
+        self
+    }
+
+    /// No number of the array may be NaN or infinite: one that is shows that the simulation has gone wrong.
+    ///
+    /// They are looked at behind the application's back, while a checkpoint is encoded. What is found is told on standard error and in the
+    /// journal ([`ValuesOutOfRange`](crate::journal::Event::ValuesOutOfRange)) with the place of the first; the checkpoint is committed all the
+    /// same and marked as suspect (`piton ls`, `piton show`), and a resume takes it like any other. What has not changed since the
+    /// checkpoint that this one builds on is not looked at again. Integers are always finite; of other elements every floating-point number in
+    /// them counts, the parts of a complex one too.
+    ///
+    /// ```
+    /// struct Gas { pressure: Vec<f64>, share: Vec<[f32; 2]> }
+    ///
+    /// impl piton::State for Gas {
+    ///     fn describe<'a>(&'a mut self, fields: &mut piton::Fields<'a>) {
+    ///         fields.array("pressure", &mut self.pressure).finite();
+    ///         fields.array("share", &mut self.share).within(0.0..=1.0);
+    ///     }
+    /// }
+    /// ```
+    pub fn finite(self) -> Self {
+        self.bounds.finite();
+        self
+    }
+
+    /// Every number of the array lies within `range`, ends included, and is no NaN: as [`ArrayField::finite`], for all that cannot be.
+    ///
+    /// All numbers of an element count, integers too; they must be of one type. The ends are meant exactly: an `f32` is held
+    /// against the range as an `f64` would be.
+    pub fn within(self, range: RangeInclusive<f64>) -> Self {
+        self.bounds.within(&range);
         self
     }
 }
@@ -580,6 +629,14 @@ pub enum DescribeProblem {
         /// The field.
         field: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The values that an array may have make no sense.
+    #[error("values of array {field:?}: {reason}")]
+    Bounds {
+        /// The field.
+        field: String,
+        /// What is wrong with them.
         reason: String,
     },
     /// A value or constant cannot be serialised.
@@ -698,6 +755,31 @@ mod tests {
     fn a_halo_without_block_is_refused() {
         let error = Fields::of(&mut Careless { data: vec![] }).unwrap_err();
         assert!(error.to_string().contains("\"lonely\": it has a halo but no block"), "{error}");
+    }
+
+    #[test]
+    fn bounds_are_kept_with_their_field_and_checked() {
+        struct Gas {
+            pressure: Vec<f64>,
+            share: Vec<[f32; 2]>,
+            counts: Vec<u32>,
+            range: (f64, f64),
+        }
+        impl State for Gas {
+            fn describe<'a>(&'a mut self, fields: &mut Fields<'a>) {
+                fields.array("pressure", &mut self.pressure).finite();
+                fields.array("share", &mut self.share).within(self.range.0..=self.range.1);
+                fields.array("counts", &mut self.counts);
+            }
+        }
+        let gas = |range| Gas { pressure: vec![1.0], share: vec![[0.5; 2]], counts: vec![1], range };
+        let mut sound = gas((0.0, 1.0));
+        let bounds = Fields::of(&mut sound).unwrap().bounds();
+        let texts: Vec<Option<String>> =
+            bounds.iter().map(|field| field.map(|(kind, bounds)| format!("{kind} {bounds}"))).collect();
+        assert_eq!(texts, [Some("f64 finite".into()), Some("[f32; 2] within 0.0..=1.0".into()), None]);
+        let error = Fields::of(&mut gas((1.0, 0.0))).unwrap_err();
+        assert!(matches!(&error.problems()[0], DescribeProblem::Bounds { field, .. } if field == "share"), "{error}");
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! | --- | --- |
 //! | `element.rs` | what one element of an array consists of |
 //! | `array.rs` | the containers of such elements |
+//! | `bounds.rs` | which values the numbers of an array may have |
 //! | `fields.rs` | the description: [`State`] and [`Fields`] |
 //! | `restore.rs` | the other direction: compare, parse, resize, put in place |
 //! | `outline.rs` | what is recorded of a description |
 //! | `unfit.rs` | the refusal, as a table |
 
 mod array;
+mod bounds;
 mod element;
 mod fields;
 mod outline;
@@ -28,6 +30,7 @@ pub use outline::{Block, FieldClass, FieldOutline, Outline};
 pub use unfit::{Unfit, UnfitRow};
 
 pub(crate) use array::sealed::Sealed;
+pub(crate) use bounds::{Bounds, uniform};
 pub(crate) use restore::Mapping;
 
 /// What the code that the derive macros write needs to name.

@@ -4,7 +4,7 @@
 //! its own, committed as every other. What must hold: every byte that is written was verified as it was read; nothing of
 //! what is there is changed or removed; memory is bounded whatever the size of the state.
 
-use super::{JobFolder, Manifest, ManifestNotes, StoreError, temporary};
+use super::{JobFolder, Manifest, ManifestNotes, StoreError, Suspect, temporary};
 use crate::ids::CheckpointName;
 use crate::shard::{
     Codec, EncodeOptions, Grain, Piece, ShardError, ShardIdentity, ShardPlace, ShardReader, ShardWriter,
@@ -47,6 +47,9 @@ impl JobFolder {
             reason: format!("compacted from checkpoint {}", manifest.name()),
             label: manifest.label.clone(),
         };
+        if let Some(suspect) = self.suspect(manifest.name()) {
+            self.mark_suspect(&Suspect { checkpoint: to, ..suspect })?;
+        }
         let compacted = self.draft_manifest(to, manifest.world, &notes)?;
         self.commit(&compacted)?;
         Ok(compacted)

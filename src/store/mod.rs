@@ -8,6 +8,7 @@
 //! <store>/<job>/<epoch>/<id>/rank-00003.shard   one rank's part; or, where the ranks of a node share a file,
 //! <store>/<job>/<epoch>/<id>/ranks-00000-00003.shards
 //! <store>/<job>/<epoch>/<id>/manifest.json      its presence commits the checkpoint
+//! <store>/<job>/<epoch>/<id>/suspect.json       it holds values that cannot be
 //! <store>/<job>/<epoch>/resumed.json            what the attempt resumed from
 //! <store>/<job>/<epoch>/aside-<epoch>-<id>.json checkpoints found damaged by this attempt
 //! <store>/<job>/<epoch>/finished.json           the application reached its end
@@ -48,7 +49,7 @@ pub mod sealed;
 pub use catalogue::{Catalogue, CheckpointEntry, CheckpointState, ManifestNotes, ShardFacts};
 pub use claim::{Claim, Liveness, ProcessIdentity};
 pub use manifest::{FieldSummary, MANIFEST_VERSION, Manifest, NamedBlock, ShardEntry};
-pub use records::{Finished, Pin, Request, RequestKind, ResumedFrom, SetAside};
+pub use records::{Finished, Pin, Request, RequestKind, ResumedFrom, SetAside, Suspect};
 pub use retention::RetentionPolicy;
 
 /// The name of the record that commits a checkpoint.
@@ -745,6 +746,36 @@ impl JobFolder {
         Ok(files.filter_map(|entry| self.read_record("aside", &folder.join(&entry.name))).collect())
     }
 
+    fn suspect_path(&self, name: CheckpointName) -> PathBuf {
+        self.checkpoint_folder(name).join("suspect.json")
+    }
+
+    /// Notes that a checkpoint, whose folder is there, holds values that cannot be. Where a rank has noted it already, that stands: values go
+    /// wrong on all ranks at once, and one file a rank would be many. It becomes durable with the next name in the folder.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn mark_suspect(&self, suspect: &Suspect) -> Result<(), StoreError> {
+        let path = self.suspect_path(suspect.checkpoint);
+        if self.medium.exists(&path).explain("look for", &path)? {
+            return Ok(());
+        }
+        let own = path.with_file_name(format!("suspect-{:05}.tmp", suspect.rank));
+        self.write_new(&own, &self.seal("suspect", &path, suspect)?)?;
+        let linked = match self.medium.link(&own, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result.explain("name", &path),
+        };
+        self.medium.remove_file(&own).explain("remove", &own)?;
+        linked
+    }
+
+    /// What a rank noted about the values in a checkpoint, if one did.
+    #[must_use]
+    pub fn suspect(&self, name: CheckpointName) -> Option<Suspect> {
+        self.read_record("suspect", &self.suspect_path(name)).filter(|suspect: &Suspect| suspect.checkpoint == name)
+    }
+
     /// Keeps a checkpoint until it is unpinned.
     ///
     /// # Errors
@@ -915,6 +946,26 @@ mod tests {
         let job = |store: &str| Store::new(Arc::new(medium.clone()), store).job("job").unwrap();
         job("/home/user/some/store").prepare().unwrap();
         assert!(job("/home/store").prepare().is_err(), "one that was made must last");
+    }
+
+    #[test]
+    fn the_first_rank_marks_a_checkpoint_and_the_mark_goes_with_it() {
+        let medium = RecordingMedium::with_folder("/store/job/000001");
+        let job = Store::new(Arc::new(medium.clone()), "/store").job("job").unwrap();
+        let name = CheckpointName { epoch: Epoch(1), id: CheckpointId(1) };
+        let suspect = |rank| Suspect { checkpoint: name, rank, reason: format!("rank {rank} says so") };
+        assert!(job.mark_suspect(&suspect(0)).is_err(), "there is no such checkpoint");
+        job.make_checkpoint_folder(name).unwrap();
+        assert_eq!(job.suspect(name), None);
+        for rank in [3, 0] {
+            job.mark_suspect(&suspect(rank)).unwrap();
+        }
+        assert_eq!(job.suspect(name), Some(suspect(3)));
+        let entries = medium.list(&job.checkpoint_folder(name)).unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["suspect.json"]);
+        job.remove(name).unwrap();
+        job.make_checkpoint_folder(name).unwrap();
+        assert_eq!(job.suspect(name), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The small records around checkpoints: what an attempt resumed from, what it set aside, that a job has finished, what
+//! The small records around checkpoints: what an attempt resumed from, what it set aside, what is suspect, that a job has finished, what
 //! users pinned and asked for.
 //!
 //! What must hold: each is a sealed document, written once, under a name that says what it is about; an unreadable one is
@@ -27,6 +27,19 @@ pub struct SetAside {
     /// The checkpoint.
     pub checkpoint: CheckpointName,
     /// What is wrong with it.
+    pub reason: String,
+}
+
+/// That a checkpoint holds values that cannot be. Written by the first rank that finds some, in the checkpoint's own folder, with which
+/// it goes. It changes nothing about what may be done with the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suspect {
+    /// The checkpoint.
+    pub checkpoint: CheckpointName,
+    /// Who found it.
+    pub rank: u32,
+    /// What is wrong.
     pub reason: String,
 }
 

@@ -14,6 +14,7 @@
 mod finding;
 mod logs;
 mod series;
+mod values;
 
 pub use finding::{Action, Change, Finding, Labels, Severity};
 pub use logs::{
@@ -21,3 +22,5 @@ pub use logs::{
     LogSources,
 };
 pub use series::{Kind, Sample, Series};
+
+pub(crate) use values::{OutOfRange, Values};

@@ -26,4 +26,22 @@ struct Nameless {
     dx: f64,
 }
 
+#[derive(piton::State)]
+struct NoArray {
+    #[piton(finite)]
+    dx: f64,
+}
+
+#[derive(piton::State)]
+struct NoRange {
+    #[piton(within = "1.0")]
+    depth: Vec<f64>,
+}
+
+#[derive(piton::State)]
+struct WithoutAnEnd {
+    #[piton(within = "0.0..1.0")]
+    depth: Vec<f64>,
+}
+
 fn main() {}

@@ -43,6 +43,47 @@ fn ls_lists_checkpoints_with_their_state() {
     assert!(ok(folder, &["ls", "--color", "always"]).contains('\u{1b}'));
 }
 
+#[derive(State)]
+struct Gas {
+    #[piton(finite, within = "0.0..=10.0")]
+    pressure: Vec<f64>,
+}
+
+#[test]
+fn ls_and_show_tell_of_values_that_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut gas = Gas { pressure: vec![1.0; 1000] };
+    let mut checkpointer = Checkpointer::builder("gas").dir(folder).set("log", "quiet").open(Solo::default()).unwrap();
+    checkpointer.resume(&mut gas).unwrap();
+    for step in 1..=2 {
+        checkpointer.checkpoint_now(step, None, &mut gas).unwrap();
+        assert!(matches!(checkpointer.wait(), Settled::Committed(_)));
+        (gas.pressure[42], gas.pressure[77]) = (f64::NAN, 11.0);
+    }
+    drop(checkpointer);
+    let list = json(folder, &["ls", "gas"]);
+    let suspect = |row: usize| list["checkpoints"][row]["suspect"].clone();
+    assert_eq!((suspect(0).is_null(), suspect(1).is_string()), (true, true), "{list}");
+    let text = ok(folder, &["ls"]);
+    assert!(text.contains("committed, suspect") && text.contains("\"pressure\" has NaN at [42]"), "{text}");
+    let shown = json(folder, &["show", "gas", "2"]);
+    let wrong = &shown["out_of_range"][0];
+    assert_eq!(
+        (&wrong["field"], &wrong["index"], &wrong["value"], &wrong["count"]),
+        (&"pressure".into(), &42.into(), &"NaN".into(), &2.into())
+    );
+    let text = ok(folder, &["show", "gas", "2"]);
+    assert!(text.contains("suspect") && text.contains("rank 0: pressure has NaN at [42], and should be"), "{text}");
+    assert!(!ok(folder, &["show", "gas", "1"]).contains("suspect"));
+    let text = ok(folder, &["journal", "gas"]);
+    assert!(
+        text.contains("checkpoint 2: pressure has NaN at [42]; 2 numbers not finite and within 0.0..=10.0"),
+        "{text}"
+    );
+    ok(folder, &["verify", "gas"]);
+}
+
 #[test]
 fn several_jobs_are_a_table() {
     let folder = tempfile::tempdir().unwrap();

@@ -23,6 +23,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `#[piton(constant)]` | a value that must be the same on resume |
 /// | `#[piton(skip)]` | not protected |
 /// | `#[piton(rename = "name")]` | protected under another name (together with any of the others but `skip`) |
+/// | `#[piton(finite)]` | an array without NaN or infinity (`piton::ArrayField::finite`) |
+/// | `#[piton(within = "0.0..=1.0")]` | an array of numbers in this range, both ends included (`piton::ArrayField::within`) |
 #[proc_macro_derive(State, attributes(piton))]
 pub fn derive_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -1,6 +1,6 @@
 //! `#[derive(State)]`: in comes a struct with named fields, out goes its description, field by field.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit::Visit;
@@ -18,6 +18,14 @@ enum Way {
     Skip,
 }
 
+/// What the attributes of a field say.
+struct Said {
+    way: Way,
+    name: String,
+    finite: bool,
+    within: Option<TokenStream>,
+}
+
 pub fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let ident = &input.ident;
     if let Some(attribute) = input.attrs.iter().find(|attribute| attribute.path().is_ident("piton")) {
@@ -29,7 +37,7 @@ pub fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let mut prepare = Vec::new();
     let mut restored = Vec::new();
     for field in &named_fields(input, "State")?.named {
-        let (way, name) = attributes(field)?;
+        let Said { way, name, finite, within } = attributes(field)?;
         let member = field.ident.as_ref().expect("a named field has a name");
         let ty = &field.ty;
         // Errors about the type should point at it.
@@ -37,7 +45,9 @@ pub fn expand(input: &DeriveInput) -> Result<TokenStream> {
         let bound = match way {
             Way::Skip => continue,
             Way::Array => {
-                describe.push(quote_spanned! { span => fields.array(#name, &mut self.#member); });
+                let finite = finite.then(|| quote! { .finite() });
+                let within = within.map(|range| quote! { .within(#range) });
+                describe.push(quote_spanned! { span => fields.array(#name, &mut self.#member) #finite #within; });
                 quote! { ::piton::state::Array }
             }
             Way::Value => {
@@ -94,10 +104,11 @@ pub fn expand(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// How a field is protected and under which name, by its attributes or else its type and identifier.
-fn attributes(field: &Field) -> Result<(Way, String)> {
+/// How a field is protected, under which name, and which values it may have, by its attributes or else its type and identifier.
+fn attributes(field: &Field) -> Result<Said> {
     let mut way = None;
     let mut name = None;
+    let (mut finite, mut within) = (false, None);
     for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("piton")) {
         attribute.parse_nested_meta(|meta| {
             let said = match meta.path.get_ident().map(ToString::to_string).as_deref() {
@@ -118,9 +129,26 @@ fn attributes(field: &Field) -> Result<(Way, String)> {
                         None => Ok(()),
                     };
                 }
+                Some("finite") => {
+                    finite = true;
+                    return Ok(());
+                }
+                Some("within") => {
+                    let literal: LitStr = meta.value()?.parse()?;
+                    let range = literal.parse::<TokenStream>().ok().filter(is_closed_range);
+                    let Some(range) = range else {
+                        let message = "a range with both its ends, say `within = \"0.0..=1.0\"`";
+                        return Err(Error::new_spanned(literal, message));
+                    };
+                    return match within.replace(range) {
+                        Some(_) => Err(meta.error("`within` is said twice")),
+                        None => Ok(()),
+                    };
+                }
                 _ => {
                     return Err(meta.error(
-                        "unknown attribute; fields know `array`, `value`, `nest`, `constant`, `skip`, `rename = \"…\"`",
+                        "unknown attribute; fields know `array`, `value`, `nest`, `constant`, `skip`, `rename = \"…\"`, `finite`, \
+                         `within = \"…\"`",
                     ));
                 }
             };
@@ -133,8 +161,22 @@ fn attributes(field: &Field) -> Result<(Way, String)> {
     if way == Some(Way::Skip) && name.is_some() {
         return Err(Error::new_spanned(field, "`rename` means nothing where the field is skipped"));
     }
+    let way = way.unwrap_or_else(|| by_type(&field.ty));
+    if way != Way::Array && (finite || within.is_some()) {
+        let message =
+            "`finite` and `within` are about the numbers of an array; of what only looks otherwise, say `array` too";
+        return Err(Error::new_spanned(field, message));
+    }
     let ident = field.ident.as_ref().expect("a named field has a name");
-    Ok((way.unwrap_or_else(|| by_type(&field.ty)), name.unwrap_or_else(|| plain_name(ident))))
+    Ok(Said { way, name: name.unwrap_or_else(|| plain_name(ident)), finite, within })
+}
+
+/// Whether something stands on both sides of `..=`. What it is, the compiler checks.
+fn is_closed_range(range: &TokenStream) -> bool {
+    let tokens: Vec<TokenTree> = range.clone().into_iter().collect();
+    let is = |token: &TokenTree, sign: char| matches!(token, TokenTree::Punct(punct) if punct.as_char() == sign);
+    let dots = tokens.windows(3).position(|three| is(&three[0], '.') && is(&three[1], '.') && is(&three[2], '='));
+    dots.is_some_and(|place| place > 0 && place + 3 < tokens.len())
 }
 
 /// What a macro can see is only how the type is written.

@@ -260,3 +260,55 @@ fn the_chain_of_version_2_is_still_read() {
     let shared = newest.chunks().filter(|record| record.parent > 0).count();
     assert!(patches > 1 && shared > patches, "{patches} patches, {shared} shared");
 }
+
+/// Notes what it is shown of one field.
+#[derive(Debug)]
+struct Seen {
+    field: usize,
+    places: Mutex<Vec<(u64, usize)>>,
+}
+
+impl Inspect for Seen {
+    fn wants(&self, field: usize) -> bool {
+        field == self.field
+    }
+
+    fn look(&self, field: usize, offset: u64, bytes: &[u8]) {
+        assert_eq!(field, self.field);
+        self.places.lock().unwrap().push((offset, bytes.len()));
+    }
+}
+
+#[test]
+fn who_inspects_sees_each_chunk_of_its_field_that_is_not_as_it_was() {
+    let (medium, chunk) = (Memory::default(), 4 << 10);
+    let mut fields = every_kind(1);
+    let mut base = None;
+    let field = 0;
+    let total = 5000 * fields[field].3.stride;
+    fields[field].2 = (0..total).map(|byte| (byte as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    let all: Vec<(u64, usize)> =
+        (0..total).step_by(chunk).map(|offset| (offset as u64, chunk.min(total - offset))).collect();
+    assert!(all.len() > 2);
+    for (id, expected) in [(1, all.clone()), (2, all[1..2].to_vec())] {
+        let grains: Vec<Grain> = fields.iter().map(|field| field.3).collect();
+        let identity = ShardIdentity { id: CheckpointId(id), ..identity() };
+        let (options, outline, place) =
+            (options(chunk, Compression::Auto), outline_of(&fields), ShardPlace::own(path_of(id)));
+        let mut writer =
+            ShardWriter::create_in(&medium, &place, &identity, &outline, &grains, &options, on(&base)).unwrap();
+        let seen = Arc::new(Seen { field, places: Mutex::default() });
+        writer.inspect_with(seen.clone());
+        let pieces: Vec<_> = fields
+            .iter()
+            .enumerate()
+            .map(|(field, (_, _, bytes, _))| Piece { field, offset: 0, bytes, changed: None })
+            .collect();
+        writer.write(&POOL, &pieces).unwrap();
+        base = writer.finish().unwrap().base;
+        let mut places = std::mem::take(&mut *seen.places.lock().unwrap());
+        places.sort_unstable();
+        assert_eq!(places, expected);
+        fields[field].2[chunk + 5] ^= 1;
+    }
+}

@@ -35,6 +35,8 @@ pub struct Row {
     /// What is wrong, where something is.
     detail: Option<String>,
     set_aside: Option<String>,
+    /// Why its values are suspect, where they are; it may be resumed all the same.
+    suspect: Option<String>,
     pinned: bool,
     label: Option<String>,
 }
@@ -119,6 +121,7 @@ pub fn row(reader: &Reader, entry: &CheckpointEntry) -> Row {
         state: "committed",
         detail: None,
         set_aside: entry.set_aside.clone(),
+        suspect: reader.job().suspect(entry.name).map(|suspect| suspect.reason),
         pinned: entry.pinned,
         label: None,
     };
@@ -194,6 +197,10 @@ impl Row {
             text.push_str(", set aside");
             style = Style::Bad;
         }
+        if self.suspect.is_some() {
+            text.push_str(", suspect");
+            style = if style == Style::Bad { style } else { Style::Warning };
+        }
         if self.pinned {
             text.push_str(", pinned");
         }
@@ -235,7 +242,7 @@ fn print_checkpoints(
     output.table(&table)?;
     for row in rows {
         let wrong = matches!(row.state, "damaged" | "unreadable" | "complete").then_some(row.detail.as_ref()).flatten();
-        for what in wrong.into_iter().chain(&row.set_aside) {
+        for what in wrong.into_iter().chain(&row.set_aside).chain(&row.suspect) {
             output.line(format!("{}/{}: {what}", row.epoch, row.id))?;
         }
     }

@@ -46,6 +46,10 @@ struct Shown {
     reason: String,
     label: Option<String>,
     pinned: bool,
+    /// Why its values are suspect, where they are; it may be resumed all the same.
+    suspect: Option<String>,
+    /// All values that cannot be, field by field and rank by rank, as far as the journal has them.
+    out_of_range: Vec<OutOfRange>,
     parents: Vec<u64>,
     raw_bytes: u64,
     stored_bytes: u64,
@@ -69,6 +73,19 @@ struct Encoding {
     nice: Option<u8>,
     expected_bytes: Option<u64>,
     expected_seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct OutOfRange {
+    rank: Option<u32>,
+    field: String,
+    /// The first element that is wrong, by its number in the rank's own array.
+    index: u64,
+    component: Option<u64>,
+    global: Option<Vec<u64>>,
+    value: String,
+    count: u64,
+    bounds: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -148,6 +165,7 @@ impl Show {
             facts.push(("because of", shown.reason.clone()));
         }
         facts.extend(shown.label.clone().map(|label| ("label", label)));
+        facts.extend(shown.suspect.clone().map(|why| ("suspect", why)));
         let ratio = human::ratio(shown.raw_bytes, shown.stored_bytes);
         let (raw, stored) = (human::size(shown.raw_bytes), human::size(shown.stored_bytes));
         facts.push(("size", format!("{raw}, stored in {stored} ({ratio})")));
@@ -180,6 +198,13 @@ impl Show {
         output.table(&self.shard_table(shown))?;
         if !self.shards && shown.shards.len() > MOST_RANKS {
             output.line(format!("the {MOST_RANKS} that took longest of {}; --shards lists all", shown.shards.len()))?;
+        }
+        for wrong in shown.out_of_range.iter().take(MOST_RANKS) {
+            let text = output.paint(&wrong.sentence(), Style::Warning);
+            output.text(&format!("{text}\n"))?;
+        }
+        if let Some(more) = shown.out_of_range.len().checked_sub(MOST_RANKS).filter(|more| *more > 0) {
+            output.line(format!("values that cannot be in {more} more fields of ranks"))?;
         }
         for problem in &shown.problems {
             let text = output.paint(problem, Style::Bad);
@@ -366,7 +391,7 @@ fn look(reader: &Reader, checkpoint: &Checkpoint, statistics: bool) -> anyhow::R
         bar.inc(region.raw_bytes);
     }
     bar.finish_and_clear();
-    let (timings, encoding) = from_journal(reader, name, &mut shards, &mut regions);
+    let (timings, encoding, out_of_range) = from_journal(reader, name, &mut shards, &mut regions);
     let shown = Shown {
         job: manifest.job.clone(),
         epoch: name.epoch.0,
@@ -381,6 +406,8 @@ fn look(reader: &Reader, checkpoint: &Checkpoint, statistics: bool) -> anyhow::R
         reason: manifest.reason.clone(),
         label: manifest.label.clone(),
         pinned: reader.job().is_pinned(name)?,
+        suspect: reader.job().suspect(name).map(|suspect| suspect.reason),
+        out_of_range,
         parents: manifest.parents.iter().map(|parent| parent.0).collect(),
         raw_bytes: manifest.raw_bytes,
         stored_bytes: manifest.stored_bytes,
@@ -391,6 +418,18 @@ fn look(reader: &Reader, checkpoint: &Checkpoint, statistics: bool) -> anyhow::R
         problems,
     };
     Ok((shown, outcome))
+}
+
+impl OutOfRange {
+    fn sentence(&self) -> String {
+        let Self { field, index, value, count, bounds, .. } = self;
+        let rank = self.rank.map_or_else(String::new, |rank| format!("rank {rank}: "));
+        let component = self.component.map_or_else(String::new, |number| format!("[{number}]"));
+        let global = self.global.as_ref().map_or_else(String::new, |global| format!(", global {global:?}"));
+        format!(
+            "{rank}{field} has {value} at [{index}]{component}{global}, and should be {bounds}; {count} numbers are not"
+        )
+    }
 }
 
 impl Encoding {
@@ -419,15 +458,15 @@ fn from_journal(
     name: CheckpointName,
     shards: &mut [Shard],
     regions: &mut [Region],
-) -> (Timings, Option<Encoding>) {
-    let (mut timings, mut encoding) = (Timings::default(), None);
+) -> (Timings, Option<Encoding>, Vec<OutOfRange>) {
+    let (mut timings, mut encoding, mut out_of_range) = (Timings::default(), None, Vec::new());
     let folder = reader.job().epoch_folder(name.epoch);
     let seconds = |ns: u64| ns as f64 * 1e-9;
     let is_it = |id: CheckpointId| id == name.id;
     // A journal is a help only: a checkpoint without one is as good.
     let records = journal::read(&**reader.job().medium(), &folder).map(|journal| journal.records).unwrap_or_default();
     for record in records {
-        let first = record.rank == Some(0);
+        let (rank, first) = (record.rank, record.rank == Some(0));
         let shard = record.rank.and_then(|rank| shards.get_mut(rank as usize));
         match (record.event, shard) {
             (Event::Frozen { id, blocked_ns, .. }, Some(shard)) if is_it(id) => {
@@ -465,6 +504,9 @@ fn from_journal(
                     expected_seconds,
                 });
             }
+            (Event::ValuesOutOfRange { id, field, index, component, global, value, count, bounds }, _) if is_it(id) => {
+                out_of_range.push(OutOfRange { rank, field, index, component, global, value, count, bounds });
+            }
             (Event::Committed { id, commit_ns, .. }, _) if is_it(id) => {
                 timings.commit_seconds = Some(seconds(commit_ns));
             }
@@ -474,5 +516,5 @@ fn from_journal(
     let longest = |times: &mut dyn Iterator<Item = Option<f64>>| times.flatten().reduce(f64::max);
     timings.blocked_seconds = longest(&mut shards.iter().map(|shard| shard.blocked_seconds));
     timings.shard_seconds = longest(&mut shards.iter().map(|shard| shard.shard_seconds));
-    (timings, encoding)
+    (timings, encoding, out_of_range)
 }

@@ -89,6 +89,14 @@ pub fn sentence(event: &Event) -> (String, Style) {
                 busy * 100.0
             )
         }
+        Event::ValuesOutOfRange { id, field, index, component, global, value, count, bounds } => {
+            let place = format!("[{index}]{}", component.map_or_else(String::new, |number| format!("[{number}]")));
+            let global = global.as_ref().map_or_else(String::new, |global| format!(", global {global:?}"));
+            format!(
+                "checkpoint {id}: {field} has {value} at {place}{global}; {} not {bounds}",
+                human::count(*count as usize, "number")
+            )
+        }
         Event::Slowed { id, seconds, steps, lost_seconds, .. } => {
             let lost = human::short(lost_seconds.max(0.0));
             let steps = human::count(usize::try_from(*steps).unwrap_or(usize::MAX), "step");
@@ -151,6 +159,7 @@ pub fn sentence(event: &Event) -> (String, Style) {
     let style = match event {
         Event::Committed { .. } | Event::Resumed { .. } | Event::Finished { .. } => Style::Good,
         Event::Problem { .. }
+        | Event::ValuesOutOfRange { .. }
         | Event::TrackingOff { .. }
         | Event::SetAside { .. }
         | Event::AgreementStopped { .. }
