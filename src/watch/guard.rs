@@ -1,8 +1,8 @@
 //! The guard of a node: everything that watches it, together.
 //!
 //! Comes in: the ranks on the board, samples of the node, lines of logs, and the rules that they are held against. Goes out: round by round, what was
-//! found and why, and which alerts that makes. What must hold: ranks are looked at as often as asked, whatever a sample takes: samples
-//! are taken by a thread of their own; a file of rules that can't be used costs its rules only, and is told.
+//! found and why, and which alerts that makes. What must hold: ranks are looked at as often as asked, whatever a sample or a log takes: threads
+//! of their own look at those; a file of rules that can't be used costs its rules only, and is told.
 
 use super::alert::{Alerts, Turn};
 use super::board::Board;
@@ -10,13 +10,16 @@ use super::detect::HangRules;
 use super::logs::{KernelLog, LogFile};
 use super::node::{Roots, Sampler};
 use super::threshold::Evaluator;
-use super::{Agent, Change, Labels, Observation, Rules, Sample};
+use super::{Agent, Change, Finding, Labels, Observation, Rules, Sample};
 use crate::journal::Event;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
+
+/// How often logs are looked at.
+const LINES: Duration = Duration::from_secs(1);
 
 /// What is watched besides ranks.
 #[derive(Debug, Clone, Default)]
@@ -50,29 +53,26 @@ impl Round {
     }
 }
 
-/// A thread that samples the node. It ends with the other end of `_stop`.
+/// A thread that looks at something again and again, so that nobody waits for what may hang. It ends with the other end of `_stop`.
 #[derive(Debug)]
-struct Sampling {
-    samples: Receiver<Vec<Sample>>,
+struct Looker<T> {
+    seen: Receiver<T>,
     _stop: Sender<()>,
 }
 
-impl Sampling {
-    fn start(every: Duration, tiers: Vec<PathBuf>) -> std::io::Result<Self> {
+impl<T: Send + 'static> Looker<T> {
+    fn start(name: &str, every: Duration, mut look: impl FnMut() -> T + Send + 'static) -> std::io::Result<Self> {
         let (stop, stopped) = channel::<()>();
-        // Whoever does not take a sample in time misses it.
-        let (give, samples) = sync_channel(1);
+        let (give, seen) = channel();
         let run = move || {
-            let mut sampler = Sampler::new(Roots::default(), tiers);
-            loop {
-                let _ = give.try_send(sampler.sample());
+            while give.send(look()).is_ok() {
                 if !matches!(stopped.recv_timeout(every), Err(RecvTimeoutError::Timeout)) {
                     return;
                 }
             }
         };
-        Builder::new().name("piton-sampler".into()).spawn(run)?;
-        Ok(Self { samples, _stop: stop })
+        Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(Self { seen, _stop: stop })
     }
 }
 
@@ -80,10 +80,9 @@ impl Sampling {
 #[derive(Debug)]
 pub struct Guard {
     agent: Agent,
-    sampling: Option<Sampling>,
+    sampling: Option<Looker<Vec<Sample>>>,
+    reading: Option<Looker<Vec<Finding>>>,
     evaluator: Evaluator,
-    kernel: KernelLog,
-    logs: Vec<LogFile>,
     alerts: Alerts,
     node: String,
 }
@@ -95,14 +94,20 @@ impl Guard {
         let GuardOptions { rules, sample, tiers, logs } = options;
         let (job, node) = (board.job(), board.host());
         let labels = Labels::from([("job".to_owned(), job), ("node".to_owned(), node.clone())]);
-        // Without a thread ranks are watched all the same.
-        let sampling = (!sample.is_zero()).then(|| Sampling::start(sample, tiers).ok()).flatten();
+        // Where the system gives no thread, ranks are watched all the same.
+        let mut sampler = Sampler::new(Roots::default(), tiers);
+        let sampling = (!sample.is_zero())
+            .then(|| Looker::start("piton-sampler", sample, move || sampler.sample()).ok())
+            .flatten();
+        let mut kernel = KernelLog::open(&rules.logs);
+        let mut files: Vec<LogFile> = logs.iter().map(|path| LogFile::follow(path, &rules.logs)).collect();
+        let read = move || kernel.poll().into_iter().chain(files.iter_mut().flat_map(LogFile::poll)).collect();
+        let reading = Looker::start("piton-logs", LINES, read).ok();
         Self {
             agent: Agent::new(board, HangRules::default()),
             sampling,
+            reading,
             evaluator: Evaluator::new(rules.thresholds),
-            kernel: KernelLog::open(&rules.logs),
-            logs: logs.iter().map(|path| LogFile::follow(path, &rules.logs)).collect(),
             alerts: Alerts::new(rules.alerts).with_labels(labels),
             node,
         }
@@ -132,11 +137,12 @@ impl Guard {
         let seen: Vec<Observation> = seen.into_iter().map(|seen| explain(seen, self.agent.board())).collect();
         let now = self.agent.now();
         let mut changes: Vec<Change> = seen.iter().map(|seen| seen.change.clone()).collect();
-        let samples = self.sampling.as_ref().and_then(|sampling| sampling.samples.try_recv().ok());
+        // Of several, the newest says how things are.
+        let samples = self.sampling.as_ref().and_then(|sampling| sampling.seen.try_iter().last());
         if let Some(samples) = &samples {
             changes.extend(self.evaluator.evaluate(now, &self.node, samples));
         }
-        let lines = self.kernel.poll().into_iter().chain(self.logs.iter_mut().flat_map(LogFile::poll));
+        let lines = self.reading.iter().flat_map(|reading| reading.seen.try_iter().flatten());
         changes.extend(lines.map(Change::Raised));
         for change in changes {
             self.alerts.take(now, change);
