@@ -39,9 +39,9 @@ fn what_is_wrong_with_a_rule_file_is_said_by_line_or_key() {
     let run = |arguments: &[&str]| {
         fails(folder.path(), &[&["alert", "test", "--rules", "rules.toml"], arguments].concat(), 2).1
     };
-    assert!(run(&[]).contains("cannot open the rule file rules.toml"));
+    assert!(run(&[]).contains("the rule file rules.toml cannot be read"));
     fs::write(&path, "[alerts]\nlimits = 3\n").unwrap();
-    assert!(run(&[]).contains("rules.toml: line 2: unknown field `limits`"), "{}", run(&[]));
+    assert!(run(&[]).contains("rules.toml, line 2: unknown field `limits`"), "{}", run(&[]));
     fs::write(&path, "[[alerts.receivers]]\nname = \"a\"\nmail = [\"nobody\"]\n").unwrap();
     assert!(run(&[]).contains("`receivers.a.mail` cannot be \"nobody\""));
     fs::write(&path, "").unwrap();

@@ -81,8 +81,9 @@ impl Rank {
             unsafe { sigaction(signal, &action) }.with_context(|| format!("cannot pass {signal} on"))?;
         }
         before.thread_set_mask().context("cannot let signals through")?;
-        let started = process::start_ticks(child.id());
         let status = wait(id)?;
+        // It is still there, as a zombie.
+        let started = process::look(child.id()).map(|process| process.start_ticks);
         // What the watcher asks for is there before it can see the end of the process: it is still to be waited for.
         if let (Some(folder), Some(started)) = (folder(&settings.board), started) {
             let path = exit_record(&folder, child.id(), started);

@@ -171,7 +171,8 @@ fn look(reader: &Reader, settings: &Settings) -> anyhow::Result<Option<Shown>> {
     let ranks: Vec<RankRow> = board.as_ref().map(rank_rows).unwrap_or_default();
     let step = ranks.iter().map(|rank| rank.step).min().max(step);
     let catalogue = reader.catalogue()?;
-    let newest = catalogue.candidates().next().and_then(|entry| {
+    // One that is complete and not yet committed may still come to nothing.
+    let newest = catalogue.candidates().find_map(|entry| {
         let manifest = entry.manifest()?;
         Some(CheckpointRow {
             epoch: entry.name.epoch.0,
