@@ -123,10 +123,10 @@ struct Channel {
     moments: Moments,
     correlation: Autocorrelation,
     tail: Tail,
-    // Student's, for these degrees of freedom, this shape and this probability; and with the tail.
-    student: f64,
-    student_of: [f64; 4],
-    k: f64,
+    // Student's k for what is below and above, of which degrees of freedom, shape, probability and skewness it is; and with the tail.
+    student: [f64; 2],
+    student_of: [f64; 5],
+    k: [f64; 2],
 }
 
 impl Channel {
@@ -139,8 +139,7 @@ impl Channel {
 
     /// Keeps k up to date, for so many false alarms a day. The quantile of Student's t costs microseconds, and changes little.
     fn renew_k(&mut self, per_day: f64, period: f64, window: f64, rule: &Adaptive) {
-        let direction = rule.direction;
-        let sides = if direction == Direction::Both { 2.0 } else { 1.0 };
+        let sides = if rule.direction == Direction::Both { 2.0 } else { 1.0 };
         // What never changed is of unknown correlation, unless the rule's spread is what counts.
         let unknown = if rule.least_spread > 0.0 { 0.0 } else { 0.999 };
         let rho = self.correlation.estimate().unwrap_or(unknown).powi(2);
@@ -150,24 +149,21 @@ impl Channel {
         // How far estimates of skewness are off, and half as far as those of kurtosis are.
         let error = (6.0 / independent).sqrt();
         let shape = 4.0 + 6.0 / (self.moments.kurtosis().max(0.0) + error);
+        // Only as far as it is no accident, for what is below and above.
         let skewness = self.moments.skewness();
-        let skewness = match direction {
-            Direction::Above => skewness,
-            Direction::Below => -skewness,
-            Direction::Both => skewness.abs(),
-        };
-        let skewed = (skewness - error).max(0.0);
+        let skewed = [-skewness, skewness].map(|skewness| (skewness - error).max(0.0));
         let probability = probability(per_day, period) / sides;
-        let now = [freedom, shape, probability, 1.0 + skewed];
+        let now = [freedom, shape, probability, 1.0 + skewed[0], 1.0 + skewed[1]];
         let alike = |(a, b): (&f64, &f64)| *a < 1.1 * b && *b < 1.1 * a;
         if !now.iter().zip(&self.student_of).all(alike) {
             // Student's t with n degrees of freedom has the excess kurtosis 6/(n − 4), and the variance n/(n − 2).
             let heavy = student_k(probability, shape) * ((shape - 2.0) / shape).sqrt();
             let k = student_k(probability, freedom).max(heavy);
-            self.student = k + skewed * (k * k - 1.0) / 6.0;
+            self.student = skewed.map(|skewed| k + skewed * (k * k - 1.0) / 6.0);
             self.student_of = now;
         }
-        self.k = self.student.max(self.tail.k(per_day));
+        let tail = self.tail.k(per_day);
+        self.k = self.student.map(|student| student.max(tail));
     }
 }
 
@@ -305,6 +301,15 @@ impl Detector {
         }
     }
 
+    /// Whether what is so far from normal would be wrong by being too much.
+    fn wrong_above(&self, off: f64) -> bool {
+        match self.rule.direction {
+            Direction::Above => true,
+            Direction::Below => false,
+            Direction::Both => off >= 0.0,
+        }
+    }
+
     /// What the newest median means by one of the references.
     fn assess(&self, channel: usize, now: f64, value: f64) -> (Alarm, f64) {
         let (log, least) = (self.use_log, self.rule.least_spread);
@@ -312,7 +317,7 @@ impl Detector {
         let (reference, seen) = (track.references()[channel], &track.channels[channel]);
         let k = match self.rule.tolerance {
             Tolerance::Deviations(k) => k,
-            Tolerance::FalseAlarms(_) => seen.k,
+            Tolerance::FalseAlarms(_) => seen.k[usize::from(self.wrong_above(value - reference))],
         };
         let floor = match log {
             // As far on the logarithms as k of them are on the values.
@@ -367,13 +372,9 @@ impl Detector {
     fn verdict(&self, alarm: &Alarm, median: f64, score: f64) -> Verdict {
         let plain = |value: f64| if alarm.log { value.exp() } else { value };
         let value = if alarm.log { median.max(f64::MIN_POSITIVE).ln() } else { median };
-        let below = match self.rule.direction {
-            Direction::Above => false,
-            Direction::Below => true,
-            Direction::Both => value < alarm.reference,
-        };
         let reach = alarm.k * alarm.deviation;
-        let limit = plain(if below { alarm.reference - reach } else { alarm.reference + reach });
+        let above = self.wrong_above(value - alarm.reference);
+        let limit = plain(if above { alarm.reference + reach } else { alarm.reference - reach });
         let expected = plain(alarm.reference);
         Verdict { value: median, expected, limit, score, k: alarm.k, alarming: self.alarm.is_some() }
     }

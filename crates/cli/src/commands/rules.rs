@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// Changes that are listed, the newest ones.
 const MOST_LISTED: usize = 200;
+/// Records of measurements that are taken into memory, of all files.
+const MOST_RECORDS: usize = 200_000;
 /// Nodes are measured at moments of their own; so many seconds apart they are compared.
 const COMPARE_EVERY: f64 = 10.0;
 
@@ -159,6 +161,9 @@ fn read(medium: &dyn Medium, path: &Path, records: &mut Vec<Record>) -> anyhow::
         let mut reader = journal::Reader::open(medium, path)?;
         while let Some(record) = reader.next_record()? {
             records.extend(Some(record).filter(is_sampled));
+            if records.len() > MOST_RECORDS {
+                bail!("it holds more than {MOST_RECORDS} records of measurements: replay a part of it");
+            }
         }
         return Ok(());
     }
