@@ -33,6 +33,8 @@ pub use interval::{AllocationEnd, Every, MeanTime};
 pub use source::reads_argument;
 pub use value::{Compression, Files, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
 
+pub(crate) use value::{parse_time, show_time};
+
 use source::Assignment;
 use value::{Form, FormValue};
 

@@ -601,7 +601,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 }
 
 /// One or more numbers with units (`1h30min`), or bare seconds.
-pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     let mut total: u128 = 0;
     let problem = || "a time is a number with a unit, as in `90s`, `250ms`, `5min` or `1h30min`".to_owned();
@@ -627,7 +627,7 @@ fn show_size(bytes: u64) -> String {
     SIZES.iter().find(exact).map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
-pub(super) fn show_time(time: Duration) -> String {
+pub(crate) fn show_time(time: Duration) -> String {
     let mut rest = time.as_nanos();
     let mut text = String::new();
     for unit in ["d", "h", "min", "s", "ms", "us", "ns"] {

@@ -173,6 +173,15 @@ pub enum Event {
     },
     /// When the next checkpoint is due by time, and what that follows from; at first, and whenever it changes noticeably.
     Scheduled(Box<Schedule>),
+    /// What was measured on a node, by series as it is displayed: `node_load1`, `node_disk_io_now{device="sda"}`. What grows only,
+    /// until whoever counts starts anew, is a counter. Finite numbers only: JSON has no others.
+    Sampled {
+        node: String,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        gauges: BTreeMap<String, f64>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        counters: BTreeMap<String, f64>,
+    },
     /// Somebody foresees a failure of this rank's job, in `lead_seconds` where that is known.
     Predicted {
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -60,6 +60,11 @@ fn every_event() -> Vec<Event> {
         Event::Beat { step: u64::MAX },
         Event::Scheduled(Box::new(schedule())),
         Event::Predicted { lead_seconds: Some(2.5), what: text() },
+        Event::Sampled {
+            node: text(),
+            gauges: BTreeMap::from([("node_load1".to_owned(), 0.5), (r#"a{b="c\"d"}"#.to_owned(), -1e300)]),
+            counters: BTreeMap::from([("node_vmstat_oom_kill".to_owned(), 3.0)]),
+        },
         Event::EndExplained { epoch, failure: true, reason: text() },
         Event::Resumed { epoch, id, step: 9, seconds: 0.25, bytes: 7, rolled_forward: true },
         Event::FreshStart { reason: text() },

@@ -9,9 +9,13 @@
 //! | --- | --- |
 //! | what is measured | [`Series`], [`Sample`] |
 //! | what is wrong | [`Finding`], [`Change`] |
+//! | which values are wrong | [`Rules`], [`threshold`] |
 
 mod finding;
+mod rules;
 mod series;
+pub mod threshold;
 
 pub use finding::{Action, Change, Finding, Labels, Severity};
-pub use series::{Kind, Sample, Series};
+pub use rules::{DEFAULT_RULES, Rules, RulesError};
+pub use series::{Kind, NotASeries, Sample, Series};

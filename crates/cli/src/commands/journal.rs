@@ -24,7 +24,7 @@ pub struct Journal {
     /// Only events of this kind, as the journal names them: committed, resumed, …; may be given several times
     #[arg(long, value_name = "KIND")]
     kind: Vec<String>,
-    /// Beats as well, which say only that a rank is alive, and what other ranks say just as the first does
+    /// Beats and measurements as well, which come all the time, and what other ranks say just as the first does
     #[arg(long)]
     all: bool,
 }
@@ -88,7 +88,7 @@ impl Journal {
         }
         let other_rank = record.rank.is_some_and(|rank| rank > 0);
         let repeated = match &record.event {
-            Event::Beat { .. } => true,
+            Event::Beat { .. } | Event::Sampled { .. } => true,
             Event::AttemptStarted { .. }
             | Event::Configuration { .. }
             | Event::Plan { .. }

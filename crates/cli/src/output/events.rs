@@ -101,6 +101,9 @@ pub fn sentence(event: &Event) -> (String, Style) {
             format!("checkpoint {id} committed: step {step}, {size} ({ratio}), after {time}{label}")
         }
         Event::Scheduled(schedule) => piton::schedule::sentence(schedule),
+        Event::Sampled { node, gauges, counters } => {
+            format!("{node} measured: {} series", gauges.len() + counters.len())
+        }
         Event::Predicted { lead_seconds, what } => {
             let lead = lead_seconds.map_or_else(String::new, |lead| format!(" in {}", human::short(lead)));
             format!("a failure is foreseen{lead}: {what}")
@@ -159,7 +162,11 @@ pub fn sentence(event: &Event) -> (String, Style) {
             Style::Warning
         }
         Event::StagingPlan { streamed_bytes: 1.., .. } | Event::Predicted { .. } => Style::Warning,
-        Event::Beat { .. } | Event::Configuration { .. } | Event::Plan { .. } | Event::StagingPlan { .. } => Style::Dim,
+        Event::Beat { .. }
+        | Event::Sampled { .. }
+        | Event::Configuration { .. }
+        | Event::Plan { .. }
+        | Event::StagingPlan { .. } => Style::Dim,
         _ => Style::Plain,
     };
     (text, style)
