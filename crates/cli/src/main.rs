@@ -73,6 +73,7 @@ enum Command {
     Journal(commands::journal::Journal),
     Schedule(commands::schedule::Schedule),
     Plan(Box<commands::plan::Plan>),
+    Rules(commands::rules::RulesCommand),
     Config(commands::config::Config),
 }
 
@@ -91,6 +92,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Journal(command) => command.run(&arguments.common, output),
         Command::Schedule(command) => command.run(&arguments.common, output),
         Command::Plan(command) => command.run(&arguments.common, output),
+        Command::Rules(command) => command.run(&arguments.common, output),
         Command::Config(command) => command.run(&arguments.common, output),
     }
 }

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod prune;
 pub mod request;
 pub mod rm;
+pub mod rules;
 pub mod schedule;
 pub mod show;
 pub mod verify;
