@@ -61,6 +61,7 @@ pub fn builder(folder: &Path) -> Builder {
         .dir(folder)
         .threads(1)
         .set("log", "quiet")
+        .set("agent", false)
         .set("resume", "latest")
         // All attempts of a test are of one process, which lives on.
         .set("take_over", true)

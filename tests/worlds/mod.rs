@@ -87,6 +87,8 @@ pub fn builder(medium: Arc<dyn Medium>, arguments: &[&str]) -> Builder {
         .keep(KEEP as u32)
         .threads(1)
         .set("log", "quiet")
+        // Thousands of lives, of which nobody needs to watch any.
+        .set("board", "off")
         .set("take_over", true)
         .set("request_poll", "1h")
         .set("journal_beat", "1h")
