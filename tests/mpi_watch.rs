@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use piton::journal::Event;
 use piton::watch::board::{Board, Presence, RankSeen, now_ns};
 use piton::watch::detect::HangRules;
-use piton::watch::{Agent, Change};
+use piton::watch::{Agent, Change, Finding};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -182,11 +182,17 @@ fn inject(program: &Path, fault: Fault, ranks: usize, step_ms: u64, random: &mut
         }
         look = Instant::now() + PERIOD;
         let seen = agent.look();
-        let found = seen.iter().find_map(|seen| match &seen.change {
-            Change::Raised(finding) => Some(finding),
-            Change::Cleared { .. } => None,
-        });
-        if let Some(finding) = found {
+        let found: Vec<&Finding> = seen
+            .iter()
+            .filter_map(|seen| match &seen.change {
+                Change::Raised(finding) => Some(finding),
+                Change::Cleared { .. } => None,
+            })
+            .collect();
+        let rank_of = |finding: &Finding| finding.labels.get("rank").and_then(|rank| rank.parse().ok());
+        // Launchers kill the other ranks within a millisecond: on a busy machine all may be gone when the watcher wakes.
+        let own = found.iter().find(|finding| fault == Fault::Kill && rank_of(finding) == Some(struck));
+        if let Some(finding) = own.or(found.first()).copied() {
             let since =
                 struck_at.unwrap_or_else(|| panic!("{} is accused before anything was done to it", finding.summary));
             let outcome = Outcome {
@@ -194,7 +200,7 @@ fn inject(program: &Path, fault: Fault, ranks: usize, step_ms: u64, random: &mut
                 seconds: since.elapsed().as_secs_f64(),
                 bound: (5.0 * learnt).max(BOUND.as_secs_f64()),
                 rule: finding.rule.clone(),
-                rank: finding.labels.get("rank").and_then(|rank| rank.parse().ok()),
+                rank: rank_of(finding),
                 struck,
             };
             job.end();

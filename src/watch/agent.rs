@@ -101,6 +101,8 @@ pub struct Agent {
     still: BTreeSet<Raised>,
     /// What the last window said of slow ranks: it holds until the next one.
     slow: BTreeSet<Raised>,
+    /// The ranks whose end was seen before all others'.
+    ended_first: Vec<u32>,
     /// When it was to look next, and how late it was of late.
     due: Option<f64>,
     late: f64,
@@ -122,6 +124,7 @@ impl Agent {
             raised: BTreeSet::new(),
             still: BTreeSet::new(),
             slow: BTreeSet::new(),
+            ended_first: Vec::new(),
             due: None,
             late: 0.0,
             host,
@@ -169,17 +172,23 @@ impl Agent {
     #[must_use]
     pub fn wait(&mut self, period: Duration, wake: Option<BorrowedFd<'_>>) -> bool {
         self.due = Some(self.now() + period.as_secs_f64());
-        let handles =
-            self.watched.values().filter(|watched| !watched.over).filter_map(|watched| watched.handle.as_ref());
+        let watched = self.watched.iter().filter(|(_, watched)| !watched.over);
+        let handles: Vec<(u32, &ProcessHandle)> =
+            watched.filter_map(|(rank, watched)| Some((*rank, watched.handle.as_ref()?))).collect();
         let mut polled: Vec<PollFd<'_>> = handles
-            .map(|handle| handle.as_fd())
+            .iter()
+            .map(|(_, handle)| handle.as_fd())
             .chain(wake)
             .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
             .collect();
         let timeout = PollTimeout::try_from(period).unwrap_or(PollTimeout::MAX);
         let ended = poll(&mut polled, timeout).is_ok_and(|count| count > 0);
+        let ready = |polled: &PollFd<'_>| polled.revents().is_some_and(|events| !events.is_empty());
+        let first: Vec<u32> =
+            handles.iter().zip(&polled).filter(|(_, polled)| ready(polled)).map(|((rank, _), _)| *rank).collect();
         if ended {
             self.due = None;
+            self.ended_first = first;
         }
         ended
     }
@@ -286,11 +295,13 @@ impl Agent {
 
     fn deaths(&mut self, ranks: &[(usize, RankSeen)]) -> Vec<Observation> {
         let mut said = Vec::new();
-        let gone: Vec<(usize, RankSeen)> = ranks
+        let mut gone: Vec<(usize, RankSeen)> = ranks
             .iter()
             .filter(|(_, seen)| self.watched.get(&seen.rank).is_some_and(|watched| !watched.over && has_ended(watched)))
             .cloned()
             .collect();
+        // Launchers end all other ranks as soon as one has died: that one comes first.
+        gone.sort_by_key(|(_, seen)| !self.ended_first.contains(&seen.rank));
         for (slot, seen) in gone {
             let folder = self.board.path().and_then(Path::parent).map(Path::to_path_buf);
             let exit = self.watched.get_mut(&seen.rank).and_then(|watched| {

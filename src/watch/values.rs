@@ -488,7 +488,7 @@ mod tests {
 
     /// `cargo test --release --lib watch::values -- --ignored --nocapture`
     #[test]
-    #[ignore = "a measurement"]
+    #[ignore = "measures and proves nothing: run it by name"]
     fn measure_bytes_per_second() {
         const CHUNK: usize = 512 << 10;
         let bytes: Vec<u8> = (0..CHUNK).map(|byte| (byte % 63) as u8).collect();

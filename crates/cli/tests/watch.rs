@@ -21,7 +21,7 @@ fn status(folder: &Path) -> Value {
 
 /// What a process of its own does that the tests below start: a job of one rank that never ends.
 #[test]
-#[ignore = "a program that the other tests start"]
+#[ignore = "a program of the other tests, which run it by name"]
 fn an_endless_job() {
     let Some(folder) = std::env::var_os("PITON_TEST_STORE") else { return };
     let mut state = Walk::new();

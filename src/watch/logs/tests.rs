@@ -129,7 +129,7 @@ const ORDINARY: [&str; 24] = [
 
 /// `cargo test --release --lib watch::logs -- --ignored --nocapture`
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "measures and proves nothing: run it by name"]
 fn measure_lines_per_second() {
     let rules = LogRules::defaults();
     let bytes: usize = ORDINARY.iter().map(|line| line.len()).sum();
