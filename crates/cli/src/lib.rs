@@ -6,8 +6,10 @@
 //!
 //! | room | what for |
 //! | --- | --- |
+//! | [`bounded`] | running a program for a limited time |
 //! | [`mod@line`] | the connections between the agents and the supervisor of a job |
 //! | [`notify`] | telling people of alerts |
 
+pub mod bounded;
 pub mod line;
 pub mod notify;

@@ -3,18 +3,14 @@
 //! What must hold: none of them is waited for longer than it was said, whether Slurm's controller answers or not; arguments never pass a shell.
 
 use anyhow::{Context, bail};
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use piton_cli::bounded;
+use std::process::Command;
+use std::time::Duration;
 
 /// How long one call may take. Two of them and a look at the node end before slurmd kills its health check, after 60 seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between looks at whether it has ended.
-const POLL: Duration = Duration::from_millis(20);
 /// Most that is read of what it prints.
-const LONGEST: u64 = 1 << 20;
+const LONGEST: usize = 1 << 20;
 
 /// Takes a node out of service, unless somebody else has done so already, whose reason then stays. Whether it did.
 ///
@@ -49,45 +45,18 @@ fn given_up(said: &str) -> Option<&str> {
 
 /// What `scontrol` prints.
 fn scontrol(arguments: &[&str]) -> anyhow::Result<String> {
-    let mut child = Command::new("scontrol")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+    let mut command = Command::new("scontrol");
+    command.args(arguments);
+    let ran = bounded::run(command, Vec::new(), PATIENCE, LONGEST)
         .context("scontrol can't be started; is Slurm on the PATH?")?;
-    let printed = child.stdout.take().map(collect);
-    let complained = child.stderr.take().map(collect);
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match ran.status {
+        None => bail!("scontrol has not answered for {} s", PATIENCE.as_secs()),
+        Some(status) if !status.success() => {
+            bail!("scontrol {} failed ({status}): {}", arguments[0], text(&ran.complained).trim())
         }
-        if Instant::now() >= deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            bail!("scontrol has not answered for {} s", PATIENCE.as_secs());
-        }
-        thread::sleep(POLL);
-    };
-    let text = |lines: Option<mpsc::Receiver<String>>| {
-        lines.and_then(|lines| lines.recv_timeout(PATIENCE).ok()).unwrap_or_default()
-    };
-    if !status.success() {
-        bail!("scontrol {} failed ({status}): {}", arguments[0], text(complained).trim());
+        Some(_) => Ok(text(&ran.printed)),
     }
-    Ok(text(printed))
-}
-
-/// Reads beside the waiting, so that a full pipe stops nobody.
-fn collect(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (text, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = pipe.take(LONGEST).read_to_end(&mut bytes);
-        let _ = text.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    receiver
 }
 
 #[cfg(test)]

@@ -10,9 +10,8 @@ pub use report::Reporter;
 use piton::store::{Request, RequestKind};
 use piton::watch::board::Board;
 use piton::watch::{Change, Observation};
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
+use piton_cli::bounded;
+use std::process::Command;
 use std::time::Duration;
 
 /// A checkpoint that is asked for by `by`.
@@ -24,7 +23,7 @@ pub fn checkpoint(by: String) -> Request {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most that is kept of what it says.
 const LINES: usize = 120;
-const BYTES: u64 = 1 << 20;
+const BYTES: usize = 1 << 20;
 
 /// The tools that show stacks, the first one that is there.
 const TOOLS: [(&str, &[&str]); 2] = [
@@ -60,21 +59,12 @@ pub fn with_stacks(mut seen: Observation, board: &Board) -> Observation {
 fn stacks(pid: u32) -> Result<(&'static str, Vec<String>), String> {
     for (tool, arguments) in TOOLS {
         let mut command = Command::new(tool);
-        command.args(arguments).arg(pid.to_string()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let Ok(mut child) = command.spawn() else { continue };
-        let Some(mut out) = child.stdout.take() else { continue };
-        let (said, hear) = channel();
-        let reader = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = out.by_ref().take(BYTES).read_to_end(&mut text);
-            let _ = said.send(text);
-        });
-        let text = hear.recv_timeout(PATIENCE);
-        let _ = child.kill();
-        let _ = child.wait();
-        let _ = reader.join();
-        let text = text.map_err(|_| format!("{tool} took longer than {} s", PATIENCE.as_secs()))?;
-        let text = String::from_utf8_lossy(&text);
+        command.args(arguments).arg(pid.to_string());
+        let Ok(ran) = bounded::run(command, Vec::new(), PATIENCE, BYTES) else { continue };
+        if ran.status.is_none() {
+            return Err(format!("{tool} took longer than {} s", PATIENCE.as_secs()));
+        }
+        let text = String::from_utf8_lossy(&ran.printed);
         let lines: Vec<String> =
             text.lines().filter(|line| !line.trim().is_empty()).take(LINES).map(str::to_owned).collect();
         return match lines.is_empty() {
