@@ -33,7 +33,8 @@ impl JobFolder {
     }
 
     /// One attempt; `None` where none of the application began, or nothing of it can be read.
-    fn attempt(&self, epoch: Epoch) -> Option<Attempt> {
+    #[must_use]
+    pub fn attempt(&self, epoch: Epoch) -> Option<Attempt> {
         let mut reader = Reader::open(&**self.medium(), &self.first_journal(epoch)).ok()?;
         // What can't be read any further ends it.
         Attempt::of(std::iter::from_fn(|| reader.next_record().ok().flatten()))

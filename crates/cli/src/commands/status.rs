@@ -117,8 +117,10 @@ impl Status {
 
 fn look(reader: &Reader, settings: &Settings) -> anyhow::Result<Option<Shown>> {
     let job = reader.job();
-    let history = job.history();
-    let Some(attempt) = history.attempts().last() else { return Ok(None) };
+    // The newest that the application has made: programs take numbers, too.
+    let Some(attempt) = reader.epochs()?.into_iter().rev().find_map(|epoch| job.attempt(epoch)) else {
+        return Ok(None);
+    };
     let epoch = attempt.epoch();
     let records =
         journal::read(&**job.medium(), &job.epoch_folder(epoch)).map(|journal| journal.records).unwrap_or_default();
