@@ -33,6 +33,7 @@ pub use interval::{AllocationEnd, Every, MeanTime};
 pub use source::reads_argument;
 pub use value::{BoardPlace, Compression, Files, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
 
+pub(crate) use source::{line_at, read_text};
 pub use value::parse_time;
 pub(crate) use value::show_time;
 

@@ -289,7 +289,6 @@ impl Checkpointer {
     #[inline]
     pub fn tick<S: State + ?Sized>(&mut self, step: u64, state: &mut S) -> Tick {
         self.step = step;
-        self.pipeline.note_step(step);
         self.watching.place().step(step);
         if self.agreement.idle_tick() && !self.pipeline.shard_is_done() {
             return Tick { stop: self.stopping, frozen: None, problem: None };
@@ -678,7 +677,7 @@ impl Checkpointer {
         state: &mut S,
     ) -> Result<CheckpointId, CheckpointError> {
         self.step = step;
-        self.pipeline.note_step(step);
+        self.watching.place().step(step);
         self.ensure_agreeing()?;
         self.settle_in_flight()?;
         // One that is kept for ever should not keep others.

@@ -11,7 +11,7 @@ use super::due::{self, Due, Evidence};
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::recorder::Recorder;
 use super::slowdown::Slowdown;
-use super::watching::{Node, Watching, board_name};
+use super::watching::{Node, Watching};
 use super::{Builder, Checkpointer, OpenError, Refusal, Settled, decode, encode};
 use crate::comm::Communicator;
 use crate::config::{Compression, Files, Layer, Origin, ResumeRequest, Settings};
@@ -24,6 +24,7 @@ use crate::shard::{self, EncodeOptions};
 use crate::store::{
     Claim, JobFolder, ProcessIdentity, RankGroup, RetentionPolicy, Store, StoreError, unix_milliseconds,
 };
+use crate::watch::board::{BoardName, store_path};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::Read;
@@ -120,11 +121,14 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         commit_timeout: settings.commit_timeout,
         mtbf,
     };
-    let board = board_name(job.name(), &settings.dir, epoch, at);
-    let threads = Pipeline::start(&job, &recorder, &options, threads)
-        .and_then(|pipeline| Ok((pipeline, Watching::start(&settings, &board, node, &recorder)?)));
+    // The moment of the claim tells the attempt from one of the same number in a store that was removed and made anew.
+    let board = BoardName { job: job.name().to_owned(), store: store_path(&settings.dir), epoch, token: at };
+    let threads = Watching::start(&settings, &board, node, &recorder).and_then(|(watching, unseen)| {
+        let pipeline = Pipeline::start(&job, &recorder, &options, watching.place(), threads)?;
+        Ok((pipeline, watching, unseen))
+    });
     let (failed, first) = agreement.worst(u32::from(threads.is_err()), settings.agreement_timeout)?;
-    let (pipeline, (watching, unseen)) = match threads {
+    let (pipeline, watching, unseen) = match threads {
         Ok(threads) if failed == 0 => threads,
         Ok(_) => return Err(OpenError::Threads { rank: first, message: "see that rank's output".into() }),
         Err(error) => return Err(OpenError::Threads { rank, message: error.to_string() }),

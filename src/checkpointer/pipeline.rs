@@ -30,11 +30,12 @@ use crate::store::{
     JobFolder, Manifest, ManifestNotes, RankGroup, RequestKind, RetentionPolicy, ShardFacts, temporary,
 };
 use crate::watch::Values;
+use crate::watch::board::Place;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -121,8 +122,6 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// The application's step, stored by every tick.
-    step: AtomicU64,
     /// Something for the application's thread to look at: spares it the lock.
     requested: AtomicBool,
     /// A shard was written, or given up, and the application's thread has not seen it yet.
@@ -164,7 +163,7 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts the threads.
+    /// Starts the threads. `place` tells the journal's beats how far the application is.
     ///
     /// # Errors
     /// Where the system gives no thread.
@@ -172,6 +171,7 @@ impl Pipeline {
         job: &JobFolder,
         recorder: &Arc<Recorder>,
         options: &PipelineOptions,
+        place: &Place,
         threads: usize,
     ) -> io::Result<Self> {
         let rank = options.rank;
@@ -181,7 +181,6 @@ impl Pipeline {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
-            step: AtomicU64::new(0),
             requested: AtomicBool::new(false),
             shard_done: AtomicBool::new(false),
         });
@@ -203,6 +202,7 @@ impl Pipeline {
                 shared,
                 recorder: Arc::clone(recorder),
                 options: options.clone(),
+                place: place.clone(),
                 last_beat: Instant::now(),
                 last_poll: Instant::now(),
                 facts: BTreeMap::new(),
@@ -221,12 +221,6 @@ impl Pipeline {
     /// The threads that copy and decode while the application waits.
     pub(super) fn pool(&self) -> &Arc<rayon::ThreadPool> {
         &self.pool
-    }
-
-    /// Notes how far the application is, for the journal's beats.
-    #[inline]
-    pub(super) fn note_step(&self, step: u64) {
-        self.shared.step.store(step, Ordering::Relaxed);
     }
 
     /// Whether a shard was done since this was last taken. One load: every tick asks.
@@ -725,6 +719,7 @@ struct Steward {
     shared: Arc<Shared>,
     recorder: Arc<Recorder>,
     options: PipelineOptions,
+    place: Place,
     last_beat: Instant,
     last_poll: Instant,
     /// What was read of the shards of the checkpoint in flight, by rank: each is read as soon as it is there, since reading
@@ -790,7 +785,7 @@ impl Steward {
     fn keep_house(&mut self) {
         if self.last_beat.elapsed() >= self.options.journal_beat {
             self.last_beat = Instant::now();
-            self.recorder.record(Event::Beat { step: self.shared.step.load(Ordering::Relaxed) });
+            self.recorder.record(Event::Beat { step: self.place.at() });
         }
         if self.last_poll.elapsed() >= self.options.request_poll {
             self.last_poll = Instant::now();

@@ -116,7 +116,6 @@ impl Checkpointer {
         }
         if let Some(resumed) = resumed {
             self.step = resumed.step;
-            self.pipeline.note_step(resumed.step);
             self.due.passed(resumed.step);
             self.chain.goes_on();
         }

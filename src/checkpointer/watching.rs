@@ -7,9 +7,8 @@
 
 use super::recorder::Recorder;
 use crate::config::Settings;
-use crate::ids::Epoch;
 use crate::journal::Event;
-use crate::watch::board::{Board, BoardName, Phase, Place, folder, now_ns, store_path};
+use crate::watch::board::{Board, BoardName, Phase, Place, folder, now_ns};
 use crate::watch::{Action, Guard, GuardOptions, Round, Rules, process};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -97,10 +96,7 @@ impl Watching {
                 place: watching.place.clone(),
                 path: path.to_owned(),
                 slot,
-                beat: settings.beat,
-                period: settings.agent.then_some(settings.watch_period),
-                options: options(settings),
-                rules: Some(settings.rules.clone()).filter(|path| !path.as_os_str().is_empty()),
+                settings: settings.clone(),
                 recorder: Arc::clone(recorder),
                 asks: Arc::clone(&watching.asks),
             };
@@ -146,22 +142,12 @@ fn make(folder: &Path, name: &BoardName, node: Node, beat: Duration) -> Result<B
     Board::make(folder, name, node.ranks, node.world, beat).map_err(|error| error.to_string())
 }
 
-/// The name of an attempt's board. `claimed`: when the attempt was claimed, which tells it from one of the same number in another store of this path.
-pub(super) fn board_name(job: &str, store: &Path, epoch: Epoch, claimed: u64) -> BoardName {
-    BoardName { job: job.to_owned(), store: store_path(store), epoch, token: claimed }
-}
-
 /// The thread that beats for a rank, and sees to it that somebody watches.
 struct Keeper {
     place: Place,
     path: PathBuf,
     slot: usize,
-    beat: Duration,
-    /// How often the agent looks, where this rank may be one.
-    period: Option<Duration>,
-    options: GuardOptions,
-    /// A file of rules in place of the built-in ones.
-    rules: Option<PathBuf>,
+    settings: Settings,
     recorder: Arc<Recorder>,
     asks: Arc<AtomicBool>,
 }
@@ -175,7 +161,8 @@ struct Sentry {
 
 impl Keeper {
     fn run(self, stopped: &Receiver<()>) {
-        let (began, mut due) = (Instant::now(), Instant::now() + self.beat);
+        let beat = self.settings.beat;
+        let (began, mut due) = (Instant::now(), Instant::now() + beat);
         let mut sentry: Option<Sentry> = None;
         let mut tracer = None;
         let pause = |due: Instant| due.saturating_duration_since(Instant::now());
@@ -183,7 +170,7 @@ impl Keeper {
             let now = Instant::now();
             self.place.beat(now.saturating_duration_since(due));
             // After a pause of the whole process, no beat is made up for.
-            due = (due + self.beat).max(now);
+            due = (due + beat).max(now);
             let watcher = self.place.watcher();
             if watcher != tracer {
                 tracer = watcher;
@@ -194,7 +181,7 @@ impl Keeper {
             if sentry.as_ref().is_some_and(|sentry| sentry.thread.is_finished()) {
                 sentry = None;
             }
-            if sentry.is_none() && self.period.is_some() && self.is_unwatched(began) {
+            if sentry.is_none() && self.settings.agent && self.is_unwatched(began) {
                 sentry = self.stand_watch();
             }
         }
@@ -216,22 +203,19 @@ impl Keeper {
     fn stand_watch(&self) -> Option<Sentry> {
         let board = Board::open(&self.path).ok()?;
         let (wake, woken) = UnixStream::pair().ok()?;
-        let (recorder, asks, period) = (Arc::clone(&self.recorder), Arc::clone(&self.asks), self.period?);
-        let (mut options, path) = (self.options.clone(), self.rules.clone());
+        let (recorder, asks, settings) = (Arc::clone(&self.recorder), Arc::clone(&self.asks), self.settings.clone());
         let watch = move || {
-            match path.as_deref().map(Rules::in_force) {
-                None => {}
-                Some(Ok(rules)) => options.rules = rules,
-                Some(Err(error)) => {
-                    let what = "the built-in rules hold alone".to_owned();
-                    recorder.record(Event::Problem { what, detail: error.to_string() });
-                }
-            }
-            let mut guard = Guard::new(board, options);
+            // Read only by whoever watches: compiling them takes tens of milliseconds.
+            let rules = Rules::by(&settings).unwrap_or_else(|error| {
+                let what = "the built-in rules hold alone".to_owned();
+                recorder.record(Event::Problem { what, detail: error.to_string() });
+                Rules::defaults()
+            });
+            let mut guard = Guard::new(board, GuardOptions::by(&settings, rules));
             // Once the other end is closed there is always something to read.
             while !is_closed(&woken) && !guard.agent().is_relieved() {
                 tell(&guard.look(|seen, _| seen), &recorder, &asks);
-                let _ = guard.wait(period, Some(woken.as_fd()));
+                let _ = guard.wait(settings.watch_period, Some(woken.as_fd()));
             }
         };
         let thread = Builder::new().name("piton-agent".into()).spawn(watch).ok()?;
@@ -244,17 +228,6 @@ fn is_closed(stream: &UnixStream) -> bool {
     let mut stream = stream;
     let _ = stream.set_nonblocking(true);
     matches!(stream.read(&mut [0]), Ok(0))
-}
-
-/// What is watched besides ranks.
-fn options(settings: &Settings) -> GuardOptions {
-    let log = Some(settings.application_log.clone()).filter(|path| !path.as_os_str().is_empty());
-    GuardOptions {
-        rules: Rules::default(),
-        sample: settings.sample,
-        tiers: vec![settings.dir.clone()],
-        logs: log.into_iter().collect(),
-    }
 }
 
 fn tell(round: &Round, recorder: &Recorder, asks: &AtomicBool) {

@@ -140,7 +140,7 @@ pub(super) fn from_file(
 ) -> Result<Option<FromFile>, ConfigError> {
     let must_exist = named.is_some();
     let path = folder.join(named.map_or_else(|| PathBuf::from(FILE_NAME), |(path, _)| path));
-    let text = match read(&path) {
+    let text = match read_text(&path, FILE_LIMIT, "configuration file") {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => return Ok(None),
         Err(source) => return Err(ConfigError::File { path, source: source.into() }),
@@ -149,24 +149,28 @@ pub(super) fn from_file(
     Ok(Some(FromFile { path, assignments }))
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// The text of a file that a user has written: `kind` says of what kind, should it be too long for that.
+pub(crate) fn read_text(path: &Path, limit: u64, kind: &str) -> io::Result<String> {
     // Before it is opened: opening a pipe would wait for a writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut text = String::new();
-    let read = File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
-    if read as u64 > FILE_LIMIT {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 1 MiB, which no configuration file is"));
+    let read = File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if read as u64 > limit {
+        let message = format!("longer than {} MiB, which no {kind} is", limit >> 20);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     Ok(text)
 }
 
+/// The line of `text`, counted from 1, in which the byte at `offset` stands.
+pub(crate) fn line_at(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
 fn parse(path: &Path, text: &str, job: Option<&str>) -> Result<Vec<Assignment>, ConfigError> {
-    let place = |offset: usize| {
-        let line = text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
-        Origin::File { path: path.to_path_buf(), line }
-    };
+    let place = |offset: usize| Origin::File { path: path.to_path_buf(), line: line_at(text, offset) };
     let document = DeTable::parse(text).map_err(|error| {
         let Origin::File { path, line } = place(error.span().map_or(0, |span| span.start)) else {
             return ConfigError::File { path: path.to_path_buf(), source: io::Error::other(error).into() };

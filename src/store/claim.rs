@@ -6,7 +6,7 @@
 //! user (two runs of one job started by mistake): safety rests on the epochs.
 
 use crate::ids::Epoch;
-use crate::watch::process::start_ticks;
+use crate::watch::process::{host_name, start_ticks};
 use serde::{Deserialize, Serialize};
 use std::fs;
 
@@ -49,10 +49,8 @@ impl ProcessIdentity {
     #[must_use]
     pub fn current() -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let host =
-            nix::unistd::gethostname().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned());
         Self {
-            host,
+            host: host_name(),
             boot_id: read_trimmed("/proc/sys/kernel/random/boot_id"),
             pid_namespace: pid_namespace(),
             pid: std::process::id(),

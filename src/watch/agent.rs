@@ -266,11 +266,19 @@ impl Agent {
     }
 
     /// Something is so; nothing comes back where that was said before.
-    fn raise(&mut self, raised: Raised, severity: Severity, action: Action, summary: String) -> Option<Change> {
+    fn raise(
+        &mut self,
+        raised: Raised,
+        severity: Severity,
+        summary: String,
+        evidence: Vec<String>,
+        since: Option<f64>,
+    ) -> Option<Observation> {
         self.still.insert(raised.clone());
         let (rule, labels) = raised.clone();
+        let action = if matches!(rule, "RankSlow" | "RankBehind") { Action::Nothing } else { Action::StopAttempt };
         let change = Change::Raised(Finding { rule: rule.to_owned(), severity, labels, summary, action, lasts: None });
-        self.raised.insert(raised).then_some(change)
+        self.raised.insert(raised).then_some(Observation { change, evidence, since })
     }
 
     /// Clears what was raised and is no longer so.
@@ -286,11 +294,8 @@ impl Agent {
     /// The phase that a rank is in, in words.
     fn whereabouts(&self, slot: usize, seen: &RankSeen) -> String {
         let phase = seen.phase.and_then(|phase| self.board.phase(slot, phase));
-        let phase = phase.map_or_else(String::new, |phase| format!(", in phase {:?}", phase.name));
-        match seen.presence {
-            Presence::Arrived => format!("before its first step{phase}"),
-            _ => format!("at step {}{phase}", seen.step),
-        }
+        let step = (seen.presence != Presence::Arrived).then_some(seen.step);
+        place(step, phase.as_ref().map(|phase| phase.name.as_str()))
     }
 
     fn deaths(&mut self, ranks: &[(usize, RankSeen)]) -> Vec<Observation> {
@@ -326,9 +331,7 @@ impl Agent {
             };
             let raised = (rule, self.labels(Some(seen.rank)));
             let evidence = self.board.error(slot).map(|error| format!("the last problem that it told of: {error}"));
-            let change = self.raise(raised, severity, Action::StopAttempt, summary);
-            let evidence: Vec<String> = evidence.into_iter().collect();
-            said.extend(change.map(|change| Observation { change, evidence, since: None }));
+            said.extend(self.raise(raised, severity, summary, evidence.into_iter().collect(), None));
         }
         said
     }
@@ -387,9 +390,7 @@ impl Agent {
         for rank in named {
             let view = views.iter().find(|view| Some(view.rank) == rank);
             let place = view.map_or_else(String::new, |view| {
-                let phase =
-                    view.phase.as_ref().map_or_else(String::new, |phase| format!(", in phase {:?}", phase.name));
-                format!(" at step {}{phase}", view.step)
+                format!(" {}", place(Some(view.step), view.phase.as_ref().map(|phase| phase.name.as_str())))
             });
             let stuck = hang.stuck.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
             let what = match (hang.class, rank) {
@@ -406,8 +407,8 @@ impl Agent {
                 views.iter().filter(|view| rank.is_none_or(|rank| rank == view.rank)).map(described).collect();
             lines.extend(rank.and_then(|rank| evidence.get(&rank)).into_iter().flatten().cloned());
             lines.truncate(MOST_EVIDENCE);
-            let change = self.raise((rule, self.labels(rank)), Severity::Critical, Action::StopAttempt, summary);
-            said.extend(change.map(|change| Observation { change, evidence: lines, since: Some(since) }));
+            let raised = (rule, self.labels(rank));
+            said.extend(self.raise(raised, Severity::Critical, summary, lines, Some(since)));
         }
         said
     }
@@ -440,8 +441,7 @@ impl Agent {
                 seen.rank, seen.pid, self.host
             );
             let raised = (rule, self.labels(Some(seen.rank)));
-            let change = self.raise(raised, Severity::Critical, Action::StopAttempt, summary);
-            said.extend(change.map(|change| Observation { change, evidence: lines, since: Some(silence) }));
+            said.extend(self.raise(raised, Severity::Critical, summary, lines, Some(silence)));
         }
         said
     }
@@ -474,9 +474,17 @@ impl Agent {
         });
         let found: Vec<(Raised, String)> = slow.chain(behind).collect();
         self.slow = found.iter().map(|(raised, _)| raised.clone()).collect();
-        let raise = |(raised, summary)| self.raise(raised, Severity::Warning, Action::Nothing, summary);
-        let changes = found.into_iter().filter_map(raise);
-        changes.map(|change| Observation { change, evidence: Vec::new(), since: None }).collect()
+        let raise = |(raised, summary)| self.raise(raised, Severity::Warning, summary, Vec::new(), None);
+        found.into_iter().filter_map(raise).collect()
+    }
+}
+
+/// Where a rank is, in words; at no step: before its first.
+fn place(step: Option<u64>, phase: Option<&str>) -> String {
+    let step = step.map_or_else(|| "before its first step".to_owned(), |step| format!("at step {step}"));
+    match phase {
+        Some(phase) => format!("{step}, in phase {phase:?}"),
+        None => step,
     }
 }
 

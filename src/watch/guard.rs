@@ -11,6 +11,7 @@ use super::logs::{KernelLog, LogFile};
 use super::node::{Roots, Sampler};
 use super::threshold::Evaluator;
 use super::{Agent, Change, Finding, Labels, Observation, Rules, Sample};
+use crate::config::Settings;
 use crate::journal::Event;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use std::time::Duration;
 const LINES: Duration = Duration::from_secs(1);
 
 /// What is watched besides ranks.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct GuardOptions {
     /// What samples and lines are held against, and who is told.
     pub rules: Rules,
@@ -32,6 +33,15 @@ pub struct GuardOptions {
     pub tiers: Vec<PathBuf>,
     /// Files that the application's output goes to.
     pub logs: Vec<PathBuf>,
+}
+
+impl GuardOptions {
+    /// What the settings say is to be watched, by these rules.
+    #[must_use]
+    pub fn by(settings: &Settings, rules: Rules) -> Self {
+        let log = Some(settings.application_log.clone()).filter(|path| !path.as_os_str().is_empty());
+        Self { rules, sample: settings.sample, tiers: vec![settings.dir.clone()], logs: log.into_iter().collect() }
+    }
 }
 
 /// What one round brought.

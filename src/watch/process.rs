@@ -3,14 +3,14 @@
 //! Comes in: a process number, and when that process started. Goes out: whether it lives, and what it does. What must hold: a process is told
 //! from another of the same number by its start; what can't be read is not known, never an error.
 
+use super::node::Roots;
+use super::node::files::text;
+use super::node::groups::{Version, groups};
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 
 /// Most threads of a process that are looked at.
 const MOST_THREADS: usize = 64;
-/// Most that is read of one of the small files in `/proc`.
-const LONGEST: u64 = 16 << 10;
 
 /// What a process or a thread is doing, as the kernel has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +72,6 @@ pub struct Process {
     pub frozen: bool,
 }
 
-fn read(path: impl AsRef<Path>) -> Option<String> {
-    let mut text = String::new();
-    fs::File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
 /// What stands behind the name in a `stat` file, and the name: it is in parentheses and may hold anything.
 fn fields(stat: &str) -> Option<(&str, Vec<&str>)> {
     let (before, after) = stat.rsplit_once(')')?;
@@ -87,7 +81,7 @@ fn fields(stat: &str) -> Option<(&str, Vec<&str>)> {
 /// When the process `pid` started, in clock ticks since boot; `None` where there is none that still runs.
 #[must_use]
 pub fn start_ticks(pid: u32) -> Option<u64> {
-    let stat = read(format!("/proc/{pid}/stat"))?;
+    let stat = text(format!("/proc/{pid}/stat").as_ref())?;
     let (_, fields) = fields(&stat)?;
     // Fields 3 (state) and 22 (starttime) of proc_pid_stat(5). A zombie runs no more.
     if State::of(fields.first()?)? == State::Ended {
@@ -100,6 +94,12 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
 #[must_use]
 pub fn lives(pid: u32, started: u64) -> bool {
     !Path::new("/proc/self/stat").exists() || start_ticks(pid) == Some(started)
+}
+
+/// The node's name.
+#[must_use]
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The number of the calling thread.
@@ -132,19 +132,20 @@ fn ticks_per_second() -> f64 {
 }
 
 fn thread(folder: &Path, id: u32, ticks: f64) -> Option<Thread> {
-    let stat = read(folder.join("stat"))?;
+    let stat = text(&folder.join("stat"))?;
     let (name, fields) = fields(&stat)?;
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     // Nanoseconds on a processor, and ready without one.
-    let schedule: Option<Vec<u64>> = read(folder.join("schedstat"))
-        .map(|text| text.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect());
+    let schedule: Option<Vec<u64>> = text(&folder.join("schedstat"))
+        .map(|content| content.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect());
     let used = (number(11)? + number(12)?) as f64 / ticks;
     let (used, waited) = match schedule.as_deref() {
         Some([ran, waited, ..]) => (*ran as f64 * 1e-9, Some(*waited as f64 * 1e-9)),
         _ => (used, None),
     };
-    let waits_in =
-        read(folder.join("wchan")).map(|text| text.trim().to_owned()).filter(|name| !name.is_empty() && name != "0");
+    let waits_in = text(&folder.join("wchan"))
+        .map(|content| content.trim().to_owned())
+        .filter(|name| !name.is_empty() && name != "0");
     Some(Thread { id, name: name.to_owned(), state: State::of(fields.first()?)?, used, waited, waits_in })
 }
 
@@ -152,7 +153,7 @@ fn thread(folder: &Path, id: u32, ticks: f64) -> Option<Thread> {
 #[must_use]
 pub fn look(pid: u32) -> Option<Process> {
     let folder = format!("/proc/{pid}");
-    let stat = read(format!("{folder}/stat"))?;
+    let stat = text(format!("{folder}/stat").as_ref())?;
     let (_, fields) = fields(&stat)?;
     let ticks = ticks_per_second();
     let mut threads: Vec<Thread> = fs::read_dir(format!("{folder}/task"))
@@ -162,10 +163,10 @@ pub fn look(pid: u32) -> Option<Process> {
         .filter_map(|entry| thread(&entry.path(), entry.file_name().to_str()?.parse().ok()?, ticks))
         .collect();
     threads.sort_by_key(|thread| thread.id);
-    let transferred = read(format!("{folder}/io")).map(|text| {
+    let transferred = text(format!("{folder}/io").as_ref()).map(|content| {
         let number =
             |line: &str| line.strip_prefix("rchar: ").or(line.strip_prefix("wchar: "))?.trim().parse::<u64>().ok();
-        text.lines().filter_map(number).sum()
+        content.lines().filter_map(number).sum()
     });
     Some(Process {
         state: State::of(fields.first()?)?,
@@ -176,20 +177,14 @@ pub fn look(pid: u32) -> Option<Process> {
     })
 }
 
-/// Whether the control group of the process is frozen: all of it stands still, whatever its state says.
+/// Whether the control group of the process, or one above it, is frozen: all of it stands still, whatever its state says.
 fn is_frozen(pid: u32) -> bool {
-    let Some(groups) = read(format!("/proc/{pid}/cgroup")) else { return false };
-    groups.lines().any(|line| {
-        let mut parts = line.splitn(3, ':');
-        let (Some(number), Some(kinds), Some(group)) = (parts.next(), parts.next(), parts.next()) else { return false };
-        let group = group.trim_start_matches('/');
-        if number == "0" && kinds.is_empty() {
-            let events = read(Path::new("/sys/fs/cgroup").join(group).join("cgroup.events"));
-            return events.is_some_and(|text| text.lines().any(|line| line == "frozen 1"));
-        }
-        kinds.split(',').any(|kind| kind == "freezer")
-            && read(Path::new("/sys/fs/cgroup/freezer").join(group).join("freezer.state"))
-                .is_some_and(|text| text.trim() != "THAWED")
+    let (cgroup, mountinfo) = (text(format!("/proc/{pid}/cgroup").as_ref()), text("/proc/self/mountinfo".as_ref()));
+    let groups = groups(&Roots::default(), "freezer", &cgroup.unwrap_or_default(), &mountinfo.unwrap_or_default());
+    groups.iter().any(|group| match group.version {
+        Version::One => text(&group.folder.join("freezer.state")).is_some_and(|content| content.trim() != "THAWED"),
+        Version::Two => text(&group.folder.join("cgroup.events"))
+            .is_some_and(|content| content.lines().any(|line| line == "frozen 1")),
     })
 }
 

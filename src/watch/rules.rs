@@ -27,10 +27,10 @@
 use super::alert::{Section, Settings, SettingsError};
 use super::logs::{LogRule, LogRules, LogRulesError};
 use super::threshold::{InvalidThreshold, Table, Threshold};
+use crate::config::{self, line_at, read_text};
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -154,8 +154,20 @@ impl Rules {
     /// # Errors
     /// [`RulesError`].
     pub fn read(path: &Path) -> Result<Self, RulesError> {
-        let text = read(path).map_err(|source| RulesError::File { path: path.to_owned(), source: source.into() })?;
+        let text = read_text(path, FILE_LIMIT, "rule file")
+            .map_err(|source| RulesError::File { path: path.to_owned(), source: source.into() })?;
         Self::parse(&text, path)
+    }
+
+    /// What holds by the setting `rules`: the built-in rules, or what [`Self::in_force`] makes of the file.
+    ///
+    /// # Errors
+    /// [`RulesError`].
+    pub fn by(settings: &config::Settings) -> Result<Self, RulesError> {
+        match settings.rules.as_os_str().is_empty() {
+            true => Ok(Self::defaults()),
+            false => Self::in_force(&settings.rules),
+        }
     }
 
     /// What holds by the file `path`: its rules, and the built-in ones that it neither replaces nor forbids (`defaults = false`).
@@ -186,8 +198,7 @@ impl Rules {
         let file: RuleFile = match toml::from_str(text) {
             Ok(file) => file,
             Err(error) => {
-                let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or_default());
-                let line = before.matches('\n').count() + 1;
+                let line = line_at(text, error.span().map_or(0, |span| span.start));
                 return Err(RulesError::Syntax { path, line, message: error.message().to_owned() });
             }
         };
@@ -206,19 +217,6 @@ impl Rules {
         let alerts = file.alerts.settings().map_err(|invalid| RulesError::Alerts { path, invalid: invalid.into() })?;
         Ok(Self { thresholds, logs, alerts, with_defaults: file.defaults.unwrap_or(true) })
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    // Before it is opened: opening a pipe would wait for a writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut text = String::new();
-    let read = File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
-    if read as u64 > FILE_LIMIT {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 1 MiB, which no rule file is"));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use super::group::{GroupKey, Times};
 use super::matcher::{self, Matcher};
 use super::mute::InhibitRule;
-use crate::config::parse_time;
+use crate::config::{line_at, parse_time};
 use crate::watch::{Finding, Labels};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
@@ -217,8 +217,7 @@ struct File {
 
 fn read(text: &str) -> Result<Section, SettingsError> {
     toml::from_str(text).map(|File { alerts }| alerts).map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start);
-        let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+        let line = line_at(text, error.span().map_or(0, |span| span.start));
         SettingsError::Syntax { line, message: error.message().to_owned() }
     })
 }

@@ -144,16 +144,15 @@ pub(super) struct Slot {
     _alive: [AtomicU64; 5],
     // Progress.
     pub step: AtomicU64,
-    /// When the step changed, and when anything did: a step or a phase.
+    /// When the step changed.
     pub stepped_at: AtomicU64,
-    pub moved_at: AtomicU64,
     /// The phase that it is in, from 1; 0: none.
     pub phase: AtomicU64,
     /// Steps that were timed, how long they took and how long of it was waiting, all in all.
     pub steps: AtomicU64,
     pub steps_ns: AtomicU64,
     pub waiting_ns: AtomicU64,
-    _progress: AtomicU64,
+    _progress: [AtomicU64; 2],
     /// The longest two steps, slowly forgotten.
     pub longest_ns: AtomicU64,
     pub second_ns: AtomicU64,

@@ -195,10 +195,8 @@ pub struct RankSeen {
     pub late_ns: u64,
     /// Its step,
     pub step: u64,
-    /// since when,
+    /// and since when.
     pub stepped_at: u64,
-    /// and when anything changed last: a step or a phase.
-    pub moved_at: u64,
     /// The phase that it is in, by its place among its phases.
     pub phase: Option<usize>,
     /// How long its steps take.
@@ -250,7 +248,7 @@ impl Board {
         header.token.store(name.token, Ordering::Relaxed);
         header.beat_ns.store(u64::try_from(beat.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         header.job.set(&name.job);
-        header.host.set(&host_name());
+        header.host.set(&super::process::host_name());
         header.store.set(&name.store.to_string_lossy());
         header.magic.store(MAGIC, Ordering::Release);
         Ok(Self { memory: Arc::new(memory), path: Some(path) })
@@ -416,7 +414,6 @@ impl Board {
             late_ns: word(&slot.late_ns),
             step: word(&slot.step),
             stepped_at: word(&slot.stepped_at),
-            moved_at: word(&slot.moved_at),
             phase: usize::try_from(word(&slot.phase)).ok().and_then(|phase| phase.checked_sub(1)),
             steps: Taken {
                 count: word(&slot.steps),
@@ -468,10 +465,6 @@ impl Board {
 
 fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 * 1e-9
-}
-
-fn host_name() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Nobody else may have a hand in it: the folder is everybody's. The length comes back.

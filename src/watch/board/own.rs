@@ -55,7 +55,7 @@ impl Place {
         own.pid.store(u64::from(pid), Ordering::Relaxed);
         own.start_ticks.store(crate::watch::process::start_ticks(pid).unwrap_or(0), Ordering::Relaxed);
         own.thread.store(crate::watch::process::own_thread(), Ordering::Relaxed);
-        for moment in [&own.beat_at, &own.stepped_at, &own.moved_at] {
+        for moment in [&own.beat_at, &own.stepped_at] {
             moment.store(now, Ordering::Relaxed);
         }
         own.presence.store(Presence::Arrived.number(), Ordering::Release);
@@ -84,9 +84,7 @@ impl Place {
 
     /// What came since the last step was none of the application's time: a checkpoint, say.
     pub fn resting(&self) {
-        let (slot, now) = (self.slot(), now_ns());
-        slot.stepped_at.store(now, Ordering::Relaxed);
-        slot.moved_at.store(now, Ordering::Relaxed);
+        self.slot().stepped_at.store(now_ns(), Ordering::Relaxed);
     }
 
     /// The application has come to `step`.
@@ -100,10 +98,15 @@ impl Place {
         let took = now.saturating_sub(slot.stepped_at.load(Ordering::Relaxed));
         slot.step.store(step, Ordering::Relaxed);
         slot.stepped_at.store(now, Ordering::Relaxed);
-        slot.moved_at.store(now, Ordering::Relaxed);
         add(&slot.steps, 1);
         add(&slot.steps_ns, took);
         longest(&slot.longest_ns, &slot.second_ns, took);
+    }
+
+    /// The step that the application has come to.
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        self.slot().step.load(Ordering::Relaxed)
     }
 
     /// Enters a phase until what comes back is dropped.
@@ -111,7 +114,6 @@ impl Place {
         let (slot, now) = (self.slot(), now_ns());
         let (number, outer) = (self.number(name, waits), slot.phase.load(Ordering::Relaxed));
         slot.phase.store(number, Ordering::Relaxed);
-        slot.moved_at.store(now, Ordering::Relaxed);
         Phase { place: self.clone(), number, outer, since: now, waits }
     }
 
@@ -196,7 +198,6 @@ impl Drop for Phase {
         let (slot, now) = (self.place.slot(), now_ns());
         let took = now.saturating_sub(self.since);
         slot.phase.store(self.outer, Ordering::Relaxed);
-        slot.moved_at.store(now, Ordering::Relaxed);
         if self.waits {
             add(&slot.waiting_ns, took);
         }

@@ -7,6 +7,7 @@
 //! The tenth is that of the field (Greyhound, ATC 2025; NVRx scores below 0.75); scatter is the median absolute deviation times
 //! 1.4826, at least 2 % of the median.
 
+use crate::watch::threshold::median_and_spread;
 use std::collections::BTreeMap;
 
 /// How far one rank has come.
@@ -95,8 +96,7 @@ impl Stragglers {
         let behind = self.behind(ranks);
         self.began = Some(now);
         self.at = ranks.iter().map(|pace| (pace.rank, *pace)).collect();
-        let middle = median(times.iter().map(|(_, time)| *time).collect());
-        let spread = 1.4826 * median(times.iter().map(|(_, time)| (time - middle).abs()).collect());
+        let (middle, spread) = median_and_spread(times.iter().map(|(_, time)| *time))?;
         let limit = (SHARE * middle).max(middle + DEVIATIONS * spread.max(LEAST_SPREAD * middle));
         let mut window = Window { behind, ..Window::default() };
         for (rank, seconds) in times {
@@ -125,16 +125,6 @@ impl Stragglers {
         let middle = steps(&ranks.iter().map(|pace| pace.step).collect::<Vec<_>>());
         let by = |pace: &Pace| Some((pace.rank, middle.checked_sub(pace.step).filter(|by| *by > far)?));
         ranks.iter().filter_map(by).collect()
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => 0.0,
-        length if length % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
     }
 }
 

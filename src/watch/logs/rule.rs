@@ -31,7 +31,6 @@ use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
 
 /// The longest pattern, in bytes.
 const LONGEST_PATTERN: usize = 4 << 10;
@@ -206,22 +205,6 @@ fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogRulesError {
-    /// A rule file cannot be read.
-    #[error("cannot read the log rules in {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// What is wrong is in this file.
-    #[error("{}: {source}", path.display())]
-    In {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<LogRulesError>,
-    },
     /// The text is no TOML, or its tables are no rules.
     #[error("not a file of log rules: {0}")]
     Toml(String),

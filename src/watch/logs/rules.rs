@@ -15,8 +15,6 @@ use crate::watch::{Finding, Labels};
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
-use std::io::Read;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// Most rules.
@@ -98,18 +96,6 @@ impl LogRules {
         }
         let document: Document = toml::from_str(text).map_err(|error| LogRulesError::Toml(error.to_string()))?;
         Self::new(document.log)
-    }
-
-    /// The rules in a file.
-    ///
-    /// # Errors
-    /// [`LogRulesError`], naming the file.
-    pub fn read(path: &Path) -> Result<Self, LogRulesError> {
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(LONGEST_FILE + 1).read_to_string(&mut text))
-            .map_err(|source| LogRulesError::Read { path: path.to_owned(), source })?;
-        Self::from_toml(&text).map_err(|error| LogRulesError::In { path: path.to_owned(), source: Box::new(error) })
     }
 
     /// Rules in this order.

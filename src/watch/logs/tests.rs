@@ -2,7 +2,7 @@
 //! that no line does any harm.
 
 use super::*;
-use crate::watch::{Action, Finding, Severity};
+use crate::watch::{Action, Finding, Rules, Severity};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -275,11 +275,11 @@ fn wrong_rules_are_refused_by_name() {
     let (folder, long) = (tempfile::tempdir().unwrap(), "#".repeat(2 << 20));
     assert!(LogRules::from_toml(&long).unwrap_err().to_string().contains("bytes"));
     let path = folder.path().join("rules.toml");
-    assert!(LogRules::read(&path).unwrap_err().to_string().contains("rules.toml"));
+    assert!(Rules::read(&path).unwrap_err().to_string().contains("rules.toml"));
     std::fs::write(&path, "log = 5").unwrap();
-    assert!(LogRules::read(&path).unwrap_err().to_string().contains("rules.toml"));
+    assert!(Rules::read(&path).unwrap_err().to_string().contains("rules.toml"));
     std::fs::write(&path, OWN).unwrap();
-    assert_eq!(LogRules::read(&path).unwrap().rules().count(), 2);
+    assert_eq!(Rules::read(&path).unwrap().logs.rules().count(), 2);
 }
 
 /// The beginnings of shipped examples with anything around and in between.

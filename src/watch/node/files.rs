@@ -79,7 +79,7 @@ impl Roots {
 }
 
 /// The text of a table, without a last line that is cut off.
-pub(super) fn text(path: &Path) -> Option<String> {
+pub(crate) fn text(path: &Path) -> Option<String> {
     let mut bytes = Vec::with_capacity(LONGEST_ATTRIBUTE);
     File::open(path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
     if bytes.len() as u64 == LONGEST {

@@ -25,7 +25,7 @@ mod control_group;
 mod cpu;
 mod disk;
 mod edac;
-mod files;
+pub(crate) mod files;
 mod filesystem;
 mod filesystem_errors;
 mod gpu;

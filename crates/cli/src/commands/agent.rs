@@ -77,14 +77,7 @@ impl Agent {
         let Some(folder) = folder(&settings.board) else {
             bail!("the setting `board` is `off`: ranks are not to be seen");
         };
-        let given = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
-        let rules = given(&settings.rules).map_or_else(|| Ok(Rules::default()), |path| Rules::in_force(&path))?;
-        let options = GuardOptions {
-            rules,
-            sample: settings.sample,
-            tiers: vec![settings.dir.clone()],
-            logs: given(&settings.application_log).into_iter().collect(),
-        };
+        let options = GuardOptions::by(&settings, Rules::by(&settings)?);
         let (root, period) = (store.root().to_owned(), settings.watch_period);
         let mut watch = Watch { arguments: self, job, options, period, critical: false };
         let mut over: Option<PathBuf> = None;

@@ -5,6 +5,7 @@ use crate::exit::Outcome;
 use crate::output::{Cell, Output, Style, Table, human};
 use anyhow::bail;
 use piton::watch::alert::{Alert, Fingerprint, Notification, Settings, Why};
+use piton::watch::process::host_name;
 use piton::watch::{Action, Finding, Labels, Rules, Severity};
 use piton_cli::notify::{self, Notified, Notifier};
 use serde::Serialize;
@@ -85,7 +86,7 @@ impl AlertCommand {
 
 /// Tells all of them, each for as long as it may take.
 fn tell(settings: &Settings, names: &[String]) -> anyhow::Result<Vec<Notified>> {
-    let mut labels = Labels::from([("node".to_owned(), host())]);
+    let mut labels = Labels::from([("node".to_owned(), host_name())]);
     let finding = Finding {
         rule: "PitonTest".to_owned(),
         severity: Severity::Info,
@@ -117,10 +118,6 @@ fn tell(settings: &Settings, names: &[String]) -> anyhow::Result<Vec<Notified>> 
     // A webhook is tried three times.
     notifier.finish(Duration::from_secs_f64(3.0 * slowest + 5.0));
     Ok(outcomes.try_iter().collect())
-}
-
-fn host() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
 fn print(rows: &[Row], output: &mut Output) -> anyhow::Result<()> {
