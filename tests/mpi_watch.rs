@@ -249,7 +249,9 @@ fn whoever_dies_or_hangs_is_found_in_time_and_named() {
             (right_ranks, of) = (right_ranks + rank, of + outcomes.len());
         }
         for outcome in outcomes {
-            if outcome.rule != rule || outcome.seconds > outcome.bound {
+            // Beside the other tests of this file, on machines that are not ours alone, time says less than when nothing else runs.
+            let allowed = if is_long() { outcome.bound } else { 2.0 * outcome.bound };
+            if outcome.rule != rule || outcome.seconds > allowed {
                 wrong.push(format!(
                     "{fault:?} of rank {}: {} of rank {:?} after {:.3} s (bound {:.3} s)",
                     outcome.struck, outcome.rule, outcome.rank, outcome.seconds, outcome.bound

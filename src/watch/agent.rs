@@ -511,6 +511,22 @@ fn exit_of(watched: &Watched, folder: Option<&Path>) -> Option<Exit> {
     }
 }
 
+/// What a process does that no signal stopped, by the shares of the time that its busiest thread had a processor, and that one was ready without.
+fn activity(state: State, busy: f64, starved: f64, transferred: bool, enough: f64) -> Activity {
+    if starved > STARVED && busy < enough {
+        Activity::Starved
+    } else if transferred {
+        Activity::Transferring
+    } else if busy + starved > BUSY {
+        // Whoever is ready without a processor waits for nothing else.
+        Activity::Computing
+    } else if state == State::Blocked {
+        Activity::Blocked
+    } else {
+        Activity::Idle
+    }
+}
+
 /// What the process of a rank does, by two looks at it, and in words. `enough`: a share of a processor with which nobody counts as starved.
 fn examine(watched: &mut Watched, now: f64, enough: f64) -> (Activity, Vec<String>) {
     let Some(process) = process::look(watched.pid).filter(|process| process.start_ticks == watched.start_ticks) else {
@@ -525,7 +541,7 @@ fn examine(watched: &mut Watched, now: f64, enough: f64) -> (Activity, Vec<Strin
             thread.id, thread.name, thread.state, thread.used
         )
     }));
-    let activity = match &watched.first_look {
+    let does = match &watched.first_look {
         _ if process.frozen || process.state == State::Stopped => Activity::Stopped,
         Some((then, earlier)) if now - then >= LEAST_LOOK => {
             let span = now - then;
@@ -549,17 +565,7 @@ fn examine(watched: &mut Watched, now: f64, enough: f64) -> (Activity, Vec<Strin
                 busy * 100.0,
                 starved * 100.0
             ));
-            if starved > STARVED && busy < enough {
-                Activity::Starved
-            } else if transferred {
-                Activity::Transferring
-            } else if busy > BUSY {
-                Activity::Computing
-            } else if process.state == State::Blocked {
-                Activity::Blocked
-            } else {
-                Activity::Idle
-            }
+            activity(process.state, busy, starved, transferred, enough)
         }
         _ => Activity::Unknown,
     };
@@ -567,7 +573,7 @@ fn examine(watched: &mut Watched, now: f64, enough: f64) -> (Activity, Vec<Strin
         watched.first_look = Some((now, process));
     }
     lines.truncate(MOST_EVIDENCE);
-    (activity, lines)
+    (does, lines)
 }
 
 fn described(view: &RankView) -> String {
@@ -579,4 +585,26 @@ fn described(view: &RankView) -> String {
         "rank {}: step {} for {:.2} s (limit {:.2} s), {phase}, {:?}",
         view.rank, view.step, view.since, view.limit, view.activity
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_ready_without_a_processor_waits_for_nothing_else() {
+        let enough = 0.19;
+        for (state, busy, starved, transferred, expected) in [
+            (State::Running, 1.0, 0.0, false, Activity::Computing),
+            (State::Running, 0.1, 0.9, false, Activity::Starved),
+            // As much as the limit takes, but little: a live-lock on a crowded machine.
+            (State::Running, 0.195, 0.8, false, Activity::Computing),
+            (State::Running, 0.15, 0.4, false, Activity::Computing),
+            (State::Blocked, 0.01, 0.01, true, Activity::Transferring),
+            (State::Blocked, 0.01, 0.01, false, Activity::Blocked),
+            (State::Sleeping, 0.01, 0.05, false, Activity::Idle),
+        ] {
+            assert_eq!(activity(state, busy, starved, transferred, enough), expected, "{state:?} {busy} {starved}");
+        }
+    }
 }

@@ -141,7 +141,11 @@ pub(super) struct Slot {
     pub beat_at: AtomicU64,
     /// How late the last beat was.
     pub late_ns: AtomicU64,
-    _alive: [AtomicU64; 5],
+    /// So many steps may share one look at the clock; the step, and how many were timed, at the last beat.
+    pub share: AtomicU64,
+    pub beat_step: AtomicU64,
+    pub beat_steps: AtomicU64,
+    _alive: [AtomicU64; 2],
     // Progress.
     pub step: AtomicU64,
     /// When the step changed.
@@ -152,7 +156,9 @@ pub(super) struct Slot {
     pub steps: AtomicU64,
     pub steps_ns: AtomicU64,
     pub waiting_ns: AtomicU64,
-    _progress: [AtomicU64; 2],
+    /// Steps until the next look at the clock, and how many came since the last one.
+    pub skip: AtomicU64,
+    pub since_clock: AtomicU64,
     /// The longest two steps, slowly forgotten.
     pub longest_ns: AtomicU64,
     pub second_ns: AtomicU64,

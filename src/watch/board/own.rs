@@ -1,8 +1,8 @@
 //! What a rank says of itself on the board.
 //!
 //! Comes in: beats from a thread of the library, steps and phases from the application's. Goes out: numbers in this rank's slot. What must
-//! hold: a step or a phase costs a few stores and a look at a coarse clock (no system call); phases may be named by any thread, but
-//! those of one thread only make sense; guards end in the order in which they began.
+//! hold: a step or a phase costs a few stores and a look at a coarse clock (no system call), and steps that are much shorter than the clock is
+//! fine share that look (then `stepped_at` may be wrong by two beats, while steps become slow); phases may be named by any thread, but those of one thread only make sense; guards end in the order in which they began.
 
 use super::layout::{Memory, NAME_BYTES, PHASES, Slot, WAITS};
 use super::{Presence, now_ns};
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// The longest steps are forgotten by this power of two of them.
 const FORGET: u32 = 14;
+/// Steps share a look at the clock for so long, nanoseconds: a quarter of what the coarse clock is fine; and so many at the most.
+const SHARED_FOR: u64 = 1_000_000;
+const MOST_SHARED: u64 = 4096;
 
 /// A rank's own place on the board.
 #[derive(Debug, Clone)]
@@ -49,6 +52,9 @@ impl Place {
         for word in [&own.steps, &own.steps_ns, &own.waiting_ns, &own.longest_ns, &own.second_ns] {
             word.store(0, Ordering::Relaxed);
         }
+        for word in [&own.share, &own.beat_step, &own.beat_steps, &own.skip, &own.since_clock] {
+            word.store(0, Ordering::Relaxed);
+        }
         own.error.set("");
         let pid = std::process::id();
         own.rank.store(u64::from(rank), Ordering::Relaxed);
@@ -68,10 +74,30 @@ impl Place {
 
     /// This process lives; the beat comes `late` after it was due.
     pub fn beat(&self, late: Duration) {
-        let slot = self.slot();
+        let (slot, now) = (self.slot(), now_ns());
+        let since = now.saturating_sub(slot.beat_at.load(Ordering::Relaxed));
         slot.late_ns.store(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        slot.beat_at.store(now_ns(), Ordering::Relaxed);
+        slot.beat_at.store(now, Ordering::Relaxed);
         add(&slot.beats, 1);
+        self.share_the_clock(now, since);
+    }
+
+    /// Lets as many steps share a look at the clock as it takes them a moment to make, by what came in since the last beat.
+    fn share_the_clock(&self, now: u64, since: u64) {
+        let slot = self.slot();
+        let (step, steps) = (slot.step.load(Ordering::Relaxed), slot.steps.load(Ordering::Relaxed));
+        let moved = slot.beat_step.swap(step, Ordering::Relaxed) != step;
+        let timed = steps.saturating_sub(slot.beat_steps.swap(steps, Ordering::Relaxed));
+        let share = (timed.saturating_mul(SHARED_FOR) / since.max(SHARED_FOR)).min(MOST_SHARED);
+        slot.share.store(share, Ordering::Relaxed);
+        if share == 0 && slot.skip.load(Ordering::Relaxed) > 0 {
+            // It became slow all of a sudden: a step since the last beat was made half-way between, as far as is known. Where the rank's
+            // thread counts down at this very moment and this is lost, the next beat does it.
+            if moved {
+                slot.stepped_at.store(now - since / 2, Ordering::Relaxed);
+            }
+            slot.skip.store(0, Ordering::Relaxed);
+        }
     }
 
     /// The application computes from now on, beginning with `step`.
@@ -94,11 +120,24 @@ impl Place {
         if slot.step.load(Ordering::Relaxed) == step {
             return;
         }
+        slot.step.store(step, Ordering::Relaxed);
+        let skip = slot.skip.load(Ordering::Relaxed);
+        if skip > 0 {
+            slot.skip.store(skip - 1, Ordering::Relaxed);
+            return add(&slot.since_clock, 1);
+        }
+        self.timed_step(slot);
+    }
+
+    /// Takes the time of the steps since the last look at the clock.
+    #[inline]
+    fn timed_step(&self, slot: &Slot) {
         let now = now_ns();
         let took = now.saturating_sub(slot.stepped_at.load(Ordering::Relaxed));
-        slot.step.store(step, Ordering::Relaxed);
         slot.stepped_at.store(now, Ordering::Relaxed);
-        add(&slot.steps, 1);
+        add(&slot.steps, 1 + slot.since_clock.load(Ordering::Relaxed));
+        slot.since_clock.store(0, Ordering::Relaxed);
+        slot.skip.store(slot.share.load(Ordering::Relaxed), Ordering::Relaxed);
         add(&slot.steps_ns, took);
         longest(&slot.longest_ns, &slot.second_ns, took);
     }

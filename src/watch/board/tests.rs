@@ -45,6 +45,57 @@ fn what_a_rank_says_is_seen_by_others() {
 }
 
 #[test]
+fn fast_steps_share_a_look_at_the_clock_and_slow_ones_do_not() {
+    let board = Board::unseen(1).expect("memory");
+    let place = board.place(0, 0);
+    let seen = || board.rank(0).expect("there");
+    let spin = |nanoseconds: u64| {
+        let until = now_ns() + nanoseconds;
+        while now_ns() < until {
+            std::hint::spin_loop();
+        }
+    };
+    let mut step = 0;
+    let mut fast = |nanoseconds: u64| {
+        let until = std::time::Instant::now() + Duration::from_nanos(nanoseconds);
+        while std::time::Instant::now() < until {
+            step += 1;
+            place.step(step);
+        }
+        step
+    };
+    place.computing(0);
+    let made = fast(40_000_000);
+    assert_eq!(seen().steps.count, made, "without a beat, each step is timed");
+    place.beat(Duration::ZERO);
+    let made = fast(40_000_000);
+    let rank = seen();
+    assert_eq!(rank.step, made);
+    assert!(made - rank.steps.count <= 5000, "{} of {made} were counted", rank.steps.count);
+    assert!((rank.steps.total - 0.08).abs() < 0.02, "{} s", rank.steps.total);
+    // Another one, with the next one far off: half-way between the beats it is dated, and the next one is timed by itself.
+    place.beat(Duration::ZERO);
+    place.step(made + 1);
+    spin(20_000_000);
+    place.beat(Duration::ZERO);
+    place.step(made + 2);
+    spin(20_000_000);
+    let before = now_ns();
+    place.beat(Duration::ZERO);
+    assert!(seen().stepped_at < before);
+    place.step(made + 3);
+    assert_eq!(seen().steps.count, made + 3, "those that shared a look are counted with the next one");
+    assert!(seen().stepped_at >= before);
+    // What was counted late looks like many steps once more, and no longer.
+    for step in made + 4..made + 7 {
+        spin(5_000_000);
+        place.beat(Duration::ZERO);
+        place.step(step);
+    }
+    assert_eq!(seen().steps.count, made + 6);
+}
+
+#[test]
 fn phases_nest_and_are_timed() {
     let board = Board::unseen(1).expect("memory");
     let place = board.place(0, 0);
