@@ -5,6 +5,7 @@ use piton::ids::{CheckpointId, CheckpointName, Epoch};
 use piton::journal::Event;
 use piton::medium::RealMedium;
 use piton::store::Store;
+use piton::watch::board::Board;
 use piton::{Fields, Settled, State};
 use std::path::Path;
 use std::sync::Arc;
@@ -173,4 +174,24 @@ fn of_ranks_each_tells_of_its_own_and_a_resume_takes_the_checkpoint() {
         fluid.pressure[COLUMNS].is_nan()
     });
     assert_eq!(nan, [false, true]);
+}
+
+#[test]
+fn whoever_watches_the_rank_sees_what_was_wrong_last() {
+    let (folder, boards) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut fluid = Fluid::new(0, true);
+    let mut checkpointer = builder(folder.path())
+        .set("board", boards.path().display().to_string())
+        .set("agent", "false")
+        .open(Solo::default())
+        .unwrap();
+    checkpointer.resume(&mut fluid).unwrap();
+    fluid.share[7] = [f32::INFINITY, 0.0];
+    checkpointer.checkpoint_now(1, None, &mut fluid).unwrap();
+    assert!(matches!(checkpointer.wait(), Settled::Committed(_)));
+    let (_, board) = Board::find(boards.path(), None).into_iter().next().expect("a board");
+    let error = board.error(0).expect("something was wrong");
+    assert!(error.contains("\"share\" has inf"), "{error}");
+    assert_eq!(board.rank(0).map(|rank| rank.errors), Some(1));
+    checkpointer.finish(&mut fluid).unwrap();
 }

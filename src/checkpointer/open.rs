@@ -150,6 +150,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         nodes: u32::try_from(nodes).ok(),
         batch_job: process.slurm_job,
     });
+    recorder.tell_on(watching.place().clone());
     if let Some(detail) = unseen {
         recorder.record(Event::Problem { what: "nobody can watch this rank".to_owned(), detail });
     }

@@ -1,4 +1,4 @@
-//! What the library says: to the journal, and to standard error as far as the user wants it.
+//! What the library says: to the journal, to the board where something is wrong, and to standard error as far as the user wants it.
 //!
 //! What must hold: saying something never fails and never waits for another rank or for a file system, since the
 //! application's own thread does so in its ticks: a thread of the journal's own writes it; nothing is printed that the
@@ -6,7 +6,8 @@
 
 use crate::config::Log;
 use crate::journal::{Event, JournalWriter};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use crate::watch::board::Place;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -18,6 +19,8 @@ pub(super) struct Recorder {
     thread: Mutex<Option<JoinHandle<()>>>,
     log: Log,
     rank: usize,
+    /// The rank's place on the board, once it has one.
+    place: OnceLock<Place>,
 }
 
 /// What the recorder and its thread share.
@@ -74,18 +77,30 @@ impl Recorder {
         let own = Arc::clone(&scribe);
         let thread = std::thread::Builder::new().name("piton-journal".into()).spawn(move || own.run());
         // Without a thread whoever says something writes it.
-        Self { scribe, thread: Mutex::new(thread.ok()), log, rank }
+        Self { scribe, thread: Mutex::new(thread.ok()), log, rank, place: OnceLock::new() }
+    }
+
+    /// What goes wrong is said here, too, from now on.
+    pub(super) fn tell_on(&self, place: Place) {
+        // A rank has one board for as long as it lives.
+        let _ = self.place.set(place);
     }
 
     /// Has `event` written to the journal, and prints it where the user wants to see such.
     pub(super) fn record(&self, event: Event) {
+        let line = self.line(&event);
         if self.log >= Log::Normal
-            && let Some(line) = self.line(&event)
+            && let Some(line) = &line
         {
             eprintln!("piton: {line}");
         }
+        let is_wrong = matches!(event, Event::Problem { .. } | Event::Dropped { .. } | Event::ValuesOutOfRange { .. });
         self.scribe.journal.note(event);
         let mut orders = self.scribe.lock();
+        // Under the lock: two threads would mix their words.
+        if let Some((place, line)) = self.place.get().zip(line.filter(|_| is_wrong)) {
+            place.error(&line);
+        }
         orders.pending = true;
         let ended = orders.ended;
         drop(orders);

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-const RULES: &str = r#"
+const RULES: &str = r#"defaults = false
 [[threshold]]
 name = "ScratchFull"
 series = "node_filesystem_avail_bytes"
@@ -69,7 +69,11 @@ fn what_is_shown_is_sound() {
     assert!(rules.starts_with("# What Piton takes for wrong"), "{rules}");
     fs::write(folder.join("rules.toml"), rules).unwrap();
     let text = ok(folder, &["rules", "check", "rules.toml"]);
-    assert!(text.starts_with("rules.toml is sound: ") && text.ends_with(" thresholds\n"), "{text}");
+    assert!(
+        text.starts_with("rules.toml is sound: ")
+            && text.ends_with(" receivers; the built-in rules hold beside them\n"),
+        "{text}"
+    );
     assert!(json(folder, &["rules", "check", "rules.toml"])["thresholds"].as_u64().unwrap() > 30);
 }
 
@@ -89,6 +93,19 @@ fn what_is_wrong_with_a_rule_file_is_said() {
     assert!(complaint.contains("b.toml, line 7: unknown field `beneath`"), "{complaint}");
     let checked = json(folder, &["rules", "check", "b.toml"]);
     assert_eq!((&checked["sound"], &checked["thresholds"]), (&false.into(), &0.into()));
+    // A log rule that does not do what its lines say.
+    let log = "\n[[log]]\nname = \"Quota\"\nregex = \"quota exceeded\"\nclass = \"storage\"\nseverity = \"warning\"\nsource = \"application\"\nsummary = \"s\"\n\
+               examples = [\"the quota is exceeded\"]\n";
+    fs::write(folder.join("c.toml"), format!("{RULES}{log}")).unwrap();
+    let (_, complaint) = fails(folder, &["rules", "check", "c.toml"], 1);
+    assert!(
+        complaint.contains("log \"Quota\": the example does not fire it: \"the quota is exceeded\""),
+        "{complaint}"
+    );
+    fs::write(folder.join("d.toml"), format!("{RULES}{}", log.replace("the quota is exceeded", "disk quota exceeded")))
+        .unwrap();
+    let text = ok(folder, &["rules", "check", "d.toml"]);
+    assert_eq!(text, "d.toml is sound: 2 thresholds, 1 log rule, 0 receivers; the built-in rules do not hold\n");
     let (_, complaint) = fails(folder, &["rules", "check", "none.toml"], 2);
     assert!(complaint.contains("none.toml cannot be read"), "{complaint}");
     let (_, complaint) = fails(folder, &["rules", "test", "b.toml", "--replay", "none"], 2);

@@ -46,7 +46,7 @@ enum Subcommand {
     #[command(after_help = "Examples:\n  piton rules test rules.toml --replay piton/tsunami\n  \
                             piton rules test --replay journal.agent.jsonl\n  piton rules test rules.toml --job tsunami")]
     Test {
-        /// The rule file; without one, the rules that are built in
+        /// The rule file: its rules, and the built-in ones unless it says `defaults = false`; without one, those that are built in
         file: Option<PathBuf>,
         /// A journal, the folder of an attempt, or that of a job; may be given several times
         #[arg(long, value_name = "PATH", required_unless_present = "job")]
@@ -111,7 +111,7 @@ impl RulesCommand {
             Subcommand::Check { file } => check(file, output),
             Subcommand::Test { file, replay, job } => {
                 let rules = match file {
-                    Some(file) => Rules::read(file)?,
+                    Some(file) => Rules::in_force(file)?,
                     None => Rules::defaults(),
                 };
                 let mut records = Vec::new();
@@ -130,26 +130,53 @@ impl RulesCommand {
 }
 
 fn check(file: &Path, output: &mut Output) -> anyhow::Result<Outcome> {
-    #[derive(Serialize)]
-    struct Checked<'a> {
-        file: &'a Path,
+    /// What is in a file, and what is wrong with it.
+    #[derive(Debug, Default, Serialize)]
+    struct Checked {
+        file: PathBuf,
         sound: bool,
         thresholds: usize,
-        problem: Option<String>,
+        logs: usize,
+        receivers: usize,
+        /// Whether the built-in rules hold beside them.
+        defaults: bool,
+        problems: Vec<String>,
     }
-    let (thresholds, problem) = match Rules::read(file) {
-        Ok(rules) => (rules.thresholds.len(), None),
+    let mut checked = Checked { file: file.to_owned(), ..Checked::default() };
+    match Rules::read(file) {
+        Ok(rules) => {
+            let of = |kind: &str, rule: &str, line: &str, what: &str| format!("{kind} {rule:?}: {what}: {line:?}");
+            checked.thresholds = rules.thresholds.len();
+            checked.logs = rules.logs.rules().count();
+            checked.receivers = rules.alerts.receivers.len();
+            checked.defaults = rules.with_defaults;
+            let broken = rules.logs.check();
+            checked.problems.extend(broken.iter().map(|sample| of("log", &sample.rule, &sample.line, &sample.what)));
+            // Together with the built-in ones they may be too many.
+            checked.problems.extend(Rules::in_force(file).err().map(|error| error.to_string()));
+        }
         // Whoever can't read the file can't tell.
         Err(error @ piton::watch::RulesError::File { .. }) => return Err(error.into()),
-        Err(error) => (0, Some(error.to_string())),
-    };
-    let outcome = if problem.is_some() { Outcome::No } else { Outcome::Done };
-    match &problem {
-        _ if output.is_json() => {
-            output.json(&Checked { file, sound: problem.is_none(), thresholds, problem })?;
+        Err(error) => checked.problems.push(error.to_string()),
+    }
+    checked.sound = checked.problems.is_empty();
+    let outcome = if checked.sound { Outcome::Done } else { Outcome::No };
+    if output.is_json() {
+        output.json(&checked)?;
+    } else if checked.sound {
+        output.line(format!(
+            "{} is sound: {}, {}, {}; the built-in rules {}",
+            file.display(),
+            human::count(checked.thresholds, "threshold"),
+            human::count(checked.logs, "log rule"),
+            human::count(checked.receivers, "receiver"),
+            if checked.defaults { "hold beside them" } else { "do not hold" }
+        ))?;
+    }
+    if !output.is_json() {
+        for problem in &checked.problems {
+            eprintln!("piton: {}", crate::output::safe(problem));
         }
-        None => output.line(format!("{} is sound: {}", file.display(), human::count(thresholds, "threshold")))?,
-        Some(problem) => eprintln!("piton: {}", crate::output::safe(problem)),
     }
     Ok(outcome)
 }
