@@ -4,6 +4,7 @@
 //! core at one look a second and at the five of the default; the memory that the agent added; the control is a copy of the board's bytes.
 
 use piton::ids::Epoch;
+use piton::supervised::Supervised;
 use piton::watch::Agent;
 use piton::watch::board::{Board, BoardName, Place};
 use piton::watch::detect::HangRules;
@@ -47,7 +48,13 @@ fn nanoseconds(mut call: impl FnMut(u64)) -> f64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
-    let name = BoardName { job: "bench".into(), store: folder.path().into(), epoch: Epoch(1), token: 1 };
+    let name = BoardName {
+        job: "bench".into(),
+        store: folder.path().into(),
+        epoch: Epoch(1),
+        token: 1,
+        supervised: Supervised::default(),
+    };
     let beat = Duration::from_millis(100);
     let board = Board::make(folder.path(), &name, RANKS as usize, RANKS, beat)?;
     let places: Vec<Place> = (0..RANKS).map(|rank| board.place(rank as usize, rank)).collect();

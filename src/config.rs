@@ -75,6 +75,8 @@ pub enum Origin {
         /// The argument as it was given.
         argument: String,
     },
+    /// The supervisor, which launched the job again.
+    Supervisor,
 }
 
 impl Origin {
@@ -85,6 +87,7 @@ impl Origin {
             Self::File { .. } => 2,
             Self::Environment { .. } => 3,
             Self::CommandLine { .. } => 4,
+            Self::Supervisor => 5,
         }
     }
 }
@@ -97,6 +100,7 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
             Self::Environment { variable } => write!(f, "environment variable {variable}"),
             Self::CommandLine { argument } => write!(f, "argument {argument}"),
+            Self::Supervisor => f.write_str("the supervisor"),
         }
     }
 }
@@ -266,6 +270,8 @@ settings! {
         "copy only the written pages of a `PagedVec`: `auto` where the kernel tells them and no RDMA, GPU or io_uring device is open, `on` asserts that none writes there";
     tracking_check: u64 = "16", "PITON_TRACKING_CHECK", Form::Count { least: 0, most: 1_000_000, zero: Some("never") },
         "every so many such copies, what was not copied is compared, to find what writes unseen";
+    signals: bool = "true", "PITON_SIGNALS", Form::Switch,
+        "SIGTERM asks for a checkpoint and to stop, SIGUSR1 for a checkpoint, unless the application or MPI handles or ignores them";
     request_poll: Duration = "500ms", "PITON_REQUEST_POLL",
         Form::Time { least: Duration::from_millis(10), most: HOUR, zero: None },
         "how often rank 0 looks for requests of `piton checkpoint` and `piton halt`";
@@ -286,6 +292,12 @@ settings! {
         "how often the node is looked at: processors, memory, disks, file systems, network, sensors";
     application_log: PathBuf = "off", "PITON_APPLICATION_LOG", Form::File { none: "off" },
         "a file that the application's output goes to, to be watched for messages of failures";
+    launches_max: u32 = "100", "PITON_LAUNCHES_MAX", Form::Count { least: 0, most: 1_000_000, zero: Some("off") },
+        "how often `piton run` launches a job at the most";
+    launches_per_hour: u32 = "20", "PITON_LAUNCHES_PER_HOUR", Form::Count { least: 0, most: 1_000_000, zero: Some("off") },
+        "and how often within an hour";
+    quarantine_after: u32 = "2", "PITON_QUARANTINE_AFTER", Form::Count { least: 0, most: 1_000_000, zero: Some("off") },
+        "a node that failed so often gets no ranks any more from `piton run`";
     log: Log = "normal", "PITON_LOG", Form::Log,
         "what is printed to standard error: nothing, problems and resumes, or everything";
 }
@@ -329,6 +341,7 @@ impl Settings {
         }
         assignments.extend(environment.assignments);
         assignments.extend(command_line.assignments);
+        assignments.extend(environment.supervisor);
         for assignment in assignments {
             settings.assign(assignment)?;
         }

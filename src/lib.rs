@@ -38,6 +38,7 @@
 //! | when checkpoints are taken, and what any interval wastes | [`schedule`] |
 //! | where checkpoints live, and what a crash can't do to them | [`store`], [`medium`] |
 //! | whether ranks and nodes are well | [`watch`] |
+//! | what a supervisor hands to ranks | [`supervised`] |
 //! | the bytes of a shard | [`shard`] |
 //!
 //! # Features
@@ -59,6 +60,7 @@ pub mod schedule;
 pub mod shard;
 pub mod state;
 pub mod store;
+pub mod supervised;
 pub mod watch;
 
 mod checkpointer;

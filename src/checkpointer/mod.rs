@@ -41,6 +41,7 @@ mod open;
 mod pipeline;
 mod recorder;
 mod resume;
+mod signals;
 mod slowdown;
 mod tuner;
 mod values;
@@ -54,6 +55,7 @@ use chain::Chain;
 use due::Due;
 use pipeline::{CommitOrder, Fate, Pipeline, Task, begin_shard};
 use recorder::Recorder;
+use signals::Signals;
 use slowdown::{Moment, Slowdown};
 use watching::Watching;
 
@@ -250,6 +252,8 @@ pub struct Checkpointer {
     slowdown: Slowdown,
     resumed: Option<Resumed>,
     due: Due,
+    /// Where the setting allows it.
+    signals: Option<Signals>,
     watching: Watching,
     stopping: bool,
     ended: bool,
@@ -351,6 +355,11 @@ impl Checkpointer {
         let (checkpoint, halt) = self.pipeline.take_requests();
         self.due.requested |= checkpoint;
         self.due.halt |= halt;
+        for asked in self.signals.iter_mut().flat_map(Signals::take) {
+            self.recorder.record(Event::RequestSeen { what: format!("signal {}", asked.signal) });
+            self.due.requested = true;
+            self.due.halt |= asked.halt;
+        }
         if let Some(seconds) = self.pipeline.take_commit_seconds() {
             self.due.committed(seconds);
         }

@@ -10,6 +10,7 @@ use super::chain::Chain;
 use super::due::{self, Due, Evidence};
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::recorder::Recorder;
+use super::signals::Signals;
 use super::slowdown::Slowdown;
 use super::watching::{Node, Watching};
 use super::{Builder, Checkpointer, OpenError, Refusal, Settled, decode, encode};
@@ -24,6 +25,7 @@ use crate::shard::{self, EncodeOptions};
 use crate::store::{
     Claim, JobFolder, ProcessIdentity, RankGroup, RetentionPolicy, Store, StoreError, unix_milliseconds,
 };
+use crate::supervised::Supervised;
 use crate::watch::board::{BoardName, store_path};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -122,7 +124,13 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         mtbf,
     };
     // The moment of the claim tells the attempt from one of the same number in a store that was removed and made anew.
-    let board = BoardName { job: job.name().to_owned(), store: store_path(&settings.dir), epoch, token: at };
+    let board = BoardName {
+        job: job.name().to_owned(),
+        store: store_path(&settings.dir),
+        epoch,
+        token: at,
+        supervised: Supervised::of_process(),
+    };
     let threads = Watching::start(&settings, &board, node, &recorder).and_then(|(watching, unseen)| {
         let pipeline = Pipeline::start(&job, &recorder, &options, watching.place(), threads)?;
         Ok((pipeline, watching, unseen))
@@ -159,6 +167,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
     recorder.record(Event::Configuration { settings: changed.collect() });
     let due = Due::new(&settings, evidence, allocation_end);
     let chain = Chain::new(settings.chain, settings.keep_every);
+    let signals = settings.signals.then(Signals::listen);
     Ok(Checkpointer {
         pipeline,
         agreement,
@@ -180,6 +189,7 @@ pub(super) fn open(builder: Builder, mut communicator: Box<dyn Communicator>) ->
         chain,
         resumed: None,
         due,
+        signals,
         watching,
         stopping: false,
         ended: false,

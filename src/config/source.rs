@@ -3,6 +3,7 @@
 use super::error::nearest;
 use super::value::Form;
 use super::{ConfigError, FILE_NAME, FILE_VARIABLE, Origin, RESERVED_VARIABLES, SETTINGS, Setting};
+use crate::supervised::RESUME_VARIABLE;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -34,6 +35,8 @@ impl Assignment {
 pub(super) struct Given {
     pub assignments: Vec<Assignment>,
     pub file: Option<(PathBuf, Origin)>,
+    /// What the supervisor has decided, whatever was said otherwise.
+    pub supervisor: Option<Assignment>,
 }
 
 /// The configuration file that was found, and what it gives.
@@ -108,6 +111,9 @@ pub(super) fn from_environment(
     let mut given = Given::default();
     for (variable, value) in variables {
         let Some(variable) = variable.to_str().filter(|name| name.starts_with("PITON_")) else { continue };
+        if variable == RESUME_VARIABLE && value == "latest" {
+            given.supervisor = Some(Assignment::new("resume", "latest", Origin::Supervisor));
+        }
         if RESERVED_VARIABLES.iter().any(|reserved| variable.starts_with(reserved)) || value.is_empty() {
             continue;
         }

@@ -251,6 +251,39 @@ pub enum Event {
     Archived { epochs: Vec<Epoch> },
     /// Somebody asks for a checkpoint or a halt.
     RequestSeen { what: String },
+    /// A supervisor launched the ranks of this attempt.
+    Launched {
+        /// The launch, from 1, in the supervisor's own count.
+        launch: u32,
+        /// By what.
+        launcher: String,
+        ranks: u32,
+        nodes: Vec<String>,
+    },
+    /// A supervisor knows that the attempt has failed. Three more say of the same `failure`, a number that grows over a supervisor's run:
+    /// where, what was done, and that it computes again.
+    FailureDetected {
+        failure: u32,
+        /// The rule, or what the launcher did.
+        class: String,
+        summary: String,
+    },
+    /// Where the attempt has failed, as far as is known.
+    FailureLocated {
+        failure: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rank: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        evidence: Vec<String>,
+    },
+    /// What a supervisor does about a failure.
+    FailureHandled { failure: u32, action: String },
+    /// A later attempt has computed a step, on all ranks, `seconds` after the failure was detected.
+    FailureRecovered { failure: u32, step: u64, seconds: f64 },
+    /// A supervisor launches the job no more: `outcome` says why.
+    SupervisorEnded { outcome: String, launches: u32 },
     /// The ranks agree on nothing more in this attempt: there will be no further checkpoint.
     AgreementStopped { reason: String },
     /// The application was told to stop after this step.

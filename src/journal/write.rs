@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 /// Most lines that wait to be written.
 const BACKLOG_LINES: usize = 1000;
@@ -167,6 +168,10 @@ impl Output {
     }
 }
 
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -220,8 +225,15 @@ impl JournalWriter {
     /// Records that `event` happened now, in memory only: for threads that must never wait for a file system. Another
     /// thread's [`Self::write`] or [`Self::flush`] writes it.
     pub fn note(&self, event: Event) {
+        self.note_since(event, Duration::ZERO);
+    }
+
+    /// As [`Self::note`], of an event that happened so long ago.
+    pub fn note_since(&self, event: Event, ago: Duration) {
         let mut queue = locked(&self.queue);
-        let stamp = Stamp { at: WallTime::now(), mono_ns: monotonic_ns(), seq: queue.next };
+        let at = WallTime::from_unix_ms(WallTime::now().unix_ms().saturating_sub_unsigned(milliseconds(ago)));
+        let mono_ns = monotonic_ns().saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX));
+        let stamp = Stamp { at, mono_ns, seq: queue.next };
         queue.next = queue.next.saturating_add(1);
         let text = self.line(event, stamp);
         queue.push_back(Line { text, stamp });

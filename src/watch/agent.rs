@@ -11,7 +11,7 @@
 //! | no step for too long, and a signal stopped it | `RankStopped` |
 //! | … and it is busy outside of communication | `RankLiveLocked` |
 //! | … and it waits outside of communication | `RankBlocked` |
-//! | … and all wait for each other | `RanksDeadLocked` |
+//! | … and all wait for each other | `RanksDeadLocked`; `RanksWait` where the job has ranks on other nodes, which may be to blame |
 //! | no beat for too long, of a process that is there | `RankSilent` |
 //! | a step takes longer than on the others | `RankSlow` |
 //! | far fewer steps than the others | `RankBehind` |
@@ -103,6 +103,8 @@ pub struct Agent {
     slow: BTreeSet<Raised>,
     /// The ranks whose end was seen before all others'.
     ended_first: Vec<u32>,
+    /// Whoever ends from now on was ended.
+    ends_expected: bool,
     /// When it was to look next, and how late it was of late.
     due: Option<f64>,
     late: f64,
@@ -125,6 +127,7 @@ impl Agent {
             still: BTreeSet::new(),
             slow: BTreeSet::new(),
             ended_first: Vec::new(),
+            ends_expected: false,
             due: None,
             late: 0.0,
             host,
@@ -215,7 +218,7 @@ impl Agent {
             .collect();
         let is_death = |raised: &&Raised| matches!(raised.0, "RankDied" | "RankQuit");
         self.still = self.raised.iter().filter(is_death).cloned().collect();
-        if self.still.is_empty() {
+        if self.still.is_empty() && !self.ends_expected {
             said.extend(self.hangs(&living, now));
             said.extend(self.silent(&ranks, now));
             said.extend(self.slow(&living, now));
@@ -257,6 +260,11 @@ impl Agent {
         }
     }
 
+    /// Whether ranks of the job are on other nodes.
+    fn has_ranks_elsewhere(&self) -> bool {
+        self.board.world() as usize > self.board.slots()
+    }
+
     fn labels(&self, rank: Option<u32>) -> Labels {
         let mut labels = Labels::from([("job".to_owned(), self.board.job()), ("node".to_owned(), self.host.clone())]);
         if let Some(rank) = rank {
@@ -276,9 +284,21 @@ impl Agent {
     ) -> Option<Observation> {
         self.still.insert(raised.clone());
         let (rule, labels) = raised.clone();
-        let action = if matches!(rule, "RankSlow" | "RankBehind") { Action::Nothing } else { Action::StopAttempt };
+        let action =
+            if matches!(rule, "RankSlow" | "RankBehind" | "RanksWait") { Action::Nothing } else { Action::StopAttempt };
         let change = Change::Raised(Finding { rule: rule.to_owned(), severity, labels, summary, action, lasts: None });
         self.raised.insert(raised).then_some(Observation { change, evidence, since })
+    }
+
+    /// The ranks are being ended: that they do is nothing to tell of.
+    pub fn expect_ends(&mut self) {
+        self.ends_expected = true;
+    }
+
+    /// Nothing more is looked at: whatever was raised is no longer so.
+    pub fn leave(&mut self) -> Vec<Observation> {
+        self.still.clear();
+        self.clear()
     }
 
     /// Clears what was raised and is no longer so.
@@ -313,7 +333,7 @@ impl Agent {
                 watched.over = true;
                 exit_of(watched, folder.as_deref())
             });
-            if seen.presence == Presence::Left {
+            if seen.presence == Presence::Left || self.ends_expected {
                 continue;
             }
             let how = exit.map_or_else(
@@ -329,7 +349,9 @@ impl Agent {
                 Some(exit) if exit.is_success() => ("RankQuit", Severity::Warning),
                 _ => ("RankDied", Severity::Critical),
             };
-            let raised = (rule, self.labels(Some(seen.rank)));
+            let mut labels = self.labels(Some(seen.rank));
+            labels.extend(exit.map(|exit| ("exit".to_owned(), exit.to_string())));
+            let raised = (rule, labels);
             let evidence = self.board.error(slot).map(|error| format!("the last problem that it told of: {error}"));
             said.extend(self.raise(raised, severity, summary, evidence.into_iter().collect(), None));
         }
@@ -380,6 +402,7 @@ impl Agent {
             HangClass::Stopped => "RankStopped",
             HangClass::LiveLock => "RankLiveLocked",
             HangClass::Blocked => "RankBlocked",
+            HangClass::DeadLock if self.has_ranks_elsewhere() => "RanksWait",
             HangClass::DeadLock => "RanksDeadLocked",
         };
         let since =
@@ -400,6 +423,9 @@ impl Agent {
                     format!("rank {rank} waits for something outside of communication{place}")
                 }
                 (HangClass::DeadLock, Some(rank)) => format!("rank {rank} waits elsewhere than the others{place}"),
+                (_, None) if rule == "RanksWait" => {
+                    "all ranks of this node wait, maybe for others elsewhere".to_owned()
+                }
                 (_, None) => "all ranks wait for each other".to_owned(),
             };
             let summary = format!("{what}; no step for {since:.1} s on ranks {stuck}");
@@ -408,7 +434,8 @@ impl Agent {
             lines.extend(rank.and_then(|rank| evidence.get(&rank)).into_iter().flatten().cloned());
             lines.truncate(MOST_EVIDENCE);
             let raised = (rule, self.labels(rank));
-            said.extend(self.raise(raised, Severity::Critical, summary, lines, Some(since)));
+            let severity = if rule == "RanksWait" { Severity::Warning } else { Severity::Critical };
+            said.extend(self.raise(raised, severity, summary, lines, Some(since)));
         }
         said
     }
@@ -558,8 +585,10 @@ fn examine(watched: &mut Watched, now: f64, enough: f64) -> (Activity, Vec<Strin
                 most
             };
             let (busy, starved) = (share(|thread| Some(thread.used)), share(|thread| thread.waited));
-            let transferred =
-                process.transferred.zip(earlier.transferred).is_some_and(|(after, before)| after > before + (1 << 20));
+            let transferred = process
+                .transferred
+                .zip(earlier.transferred)
+                .is_some_and(|(after, before)| after.is_work_since(&before));
             lines.push(format!(
                 "in {span:.2} s: {:.0} % of a processor, {:.0} % ready without one",
                 busy * 100.0,

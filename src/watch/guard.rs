@@ -129,6 +129,16 @@ impl Guard {
         &self.agent
     }
 
+    /// As [`Agent::expect_ends`].
+    pub fn expect_ends(&mut self) {
+        self.agent.expect_ends();
+    }
+
+    /// As [`Agent::leave`].
+    pub fn leave(&mut self) -> Vec<Observation> {
+        self.agent.leave()
+    }
+
     /// The alerts as they stand.
     #[must_use]
     pub fn alerts(&self) -> &Alerts {
@@ -171,7 +181,13 @@ mod tests {
     #[test]
     fn ranks_samples_and_lines_come_together_as_alerts() {
         let folder = tempfile::tempdir().expect("a folder");
-        let name = BoardName { job: "walk".into(), store: folder.path().into(), epoch: Epoch(1), token: 1 };
+        let name = BoardName {
+            job: "walk".into(),
+            store: folder.path().into(),
+            epoch: Epoch(1),
+            token: 1,
+            supervised: Default::default(),
+        };
         let board = Board::make(folder.path(), &name, 1, 1, Duration::from_millis(100)).expect("a board");
         board.place(0, 0).computing(1);
         let log = folder.path().join("slurm-1.out");

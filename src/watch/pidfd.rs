@@ -99,6 +99,31 @@ impl ProcessHandle {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
     }
 
+    /// Sends the process a signal; nothing where it has ended.
+    ///
+    /// # Errors
+    /// It is another user's.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> io::Result<()> {
+        let none = std::ptr::null::<nix::libc::siginfo_t>();
+        // SAFETY: the call takes a descriptor of ours, a number, no structure, and no flags.
+        let outcome = unsafe {
+            nix::libc::syscall(
+                nix::libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal as nix::libc::c_int,
+                none,
+                0,
+            )
+        };
+        match outcome {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
     /// How the process ended; `None` where it has not, where its parent has not yet taken note of it, or where the kernel tells nobody else.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {

@@ -57,6 +57,29 @@ pub struct Thread {
     pub waits_in: Option<String>,
 }
 
+/// What a process has read and written by system calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Transferred {
+    /// Bytes.
+    pub bytes: u64,
+    /// Calls.
+    pub calls: u64,
+}
+
+/// So many bytes between two looks are work,
+const MUCH: u64 = 1 << 20;
+/// where a call has so many on average: whoever polls a file reads as often as it can, and little.
+const AT_ONCE: u64 = 1 << 10;
+
+impl Transferred {
+    /// Whether what came since `earlier` shows that the process gets on with reading or writing.
+    #[must_use]
+    pub fn is_work_since(&self, earlier: &Self) -> bool {
+        let (bytes, calls) = (self.bytes.saturating_sub(earlier.bytes), self.calls.saturating_sub(earlier.calls));
+        bytes > MUCH && bytes / calls.max(1) >= AT_ONCE
+    }
+}
+
 /// A process at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Process {
@@ -66,8 +89,8 @@ pub struct Process {
     pub start_ticks: u64,
     /// Its threads, the first ones.
     pub threads: Vec<Thread>,
-    /// Bytes that it has read and written by system calls, where we may know.
-    pub transferred: Option<u64>,
+    /// What it has read and written by system calls, where we may know.
+    pub transferred: Option<Transferred>,
     /// Its control group is frozen.
     pub frozen: bool,
 }
@@ -164,9 +187,11 @@ pub fn look(pid: u32) -> Option<Process> {
         .collect();
     threads.sort_by_key(|thread| thread.id);
     let transferred = text(format!("{folder}/io").as_ref()).map(|content| {
-        let number =
-            |line: &str| line.strip_prefix("rchar: ").or(line.strip_prefix("wchar: "))?.trim().parse::<u64>().ok();
-        content.lines().filter_map(number).sum()
+        let of = |name: &str| {
+            let line = content.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            line.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        Transferred { bytes: of("rchar").saturating_add(of("wchar")), calls: of("syscr").saturating_add(of("syscw")) }
     });
     Some(Process {
         state: State::of(fields.first()?)?,
@@ -191,6 +216,16 @@ fn is_frozen(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn polling_a_file_is_no_work() {
+        let at = |bytes, calls| Transferred { bytes, calls };
+        assert!(at(64 << 20, 1024).is_work_since(&at(1 << 20, 1000)));
+        assert!(!at(2 << 20, 1024).is_work_since(&at(1 << 20, 1000)), "little");
+        // A live-lock that looks at a file of ten bytes.
+        assert!(!at(64 << 20, 6 << 20).is_work_since(&at(0, 0)));
+        assert!(!at(5, 5).is_work_since(&at(9, 9)));
+    }
 
     #[test]
     fn a_process_is_seen_to_live_to_stop_and_to_end() {

@@ -29,7 +29,7 @@ pub(super) const MOST_SLOTS: usize = 8192;
 /// What the first word says once the header is there.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"PITONBRD");
 /// The layout that this is.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// A short text as atomic words, its length in the first one; published whole by its writer before anybody is told of it.
 #[derive(Debug)]
@@ -84,9 +84,12 @@ pub(super) struct Header {
     pub epoch: AtomicU64,
     /// Tells this attempt from others of the same job and number.
     pub token: AtomicU64,
+    /// The supervisor's run and its launch, where there is one.
+    pub run: AtomicU64,
+    pub launch: AtomicU64,
     /// How often ranks beat, nanoseconds.
     pub beat_ns: AtomicU64,
-    _rest: AtomicU64,
+    _rest: [AtomicU64; 7],
     /// Written by who watches: its process, and when it last looked.
     pub agent_pid: AtomicU64,
     pub agent_at: AtomicU64,

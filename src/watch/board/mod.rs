@@ -14,6 +14,7 @@ pub use own::{Phase, Place};
 
 use crate::config::BoardPlace;
 use crate::ids::Epoch;
+use crate::supervised::Supervised;
 use layout::{HEADER_BYTES, MAGIC, MOST_SLOTS, Memory, PHASES, VERSION, WAITS};
 use nix::fcntl::{OFlag, posix_fallocate};
 use std::fs::{self, File, OpenOptions};
@@ -76,6 +77,8 @@ pub struct BoardName {
     pub epoch: Epoch,
     /// Tells it from another attempt of that number, in a store that was removed and made anew.
     pub token: u64,
+    /// The supervisor's launch that the ranks belong to, where there is one.
+    pub supervised: Supervised,
 }
 
 impl BoardName {
@@ -246,6 +249,8 @@ impl Board {
         header.world.store(u64::from(world), Ordering::Relaxed);
         header.epoch.store(name.epoch.0, Ordering::Relaxed);
         header.token.store(name.token, Ordering::Relaxed);
+        header.run.store(name.supervised.run, Ordering::Relaxed);
+        header.launch.store(u64::from(name.supervised.launch), Ordering::Relaxed);
         header.beat_ns.store(u64::try_from(beat.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         header.job.set(&name.job);
         header.host.set(&super::process::host_name());
@@ -367,6 +372,14 @@ impl Board {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         Epoch(self.memory.header().epoch.load(Ordering::Relaxed))
+    }
+
+    /// The supervisor's launch that the ranks belong to, where there is one.
+    #[must_use]
+    pub fn supervised(&self) -> Supervised {
+        let header = self.memory.header();
+        let launch = u32::try_from(header.launch.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        Supervised { run: header.run.load(Ordering::Relaxed), launch }
     }
 
     /// How many ranks the job has.

@@ -2,7 +2,8 @@ use super::*;
 use crate::watch::process::start_ticks;
 
 fn name(epoch: u64) -> BoardName {
-    BoardName { job: "walk".into(), store: "/scratch/store".into(), epoch: Epoch(epoch), token: 0xfeed }
+    let supervised = Supervised { run: 0xbeef, launch: 2 };
+    BoardName { job: "walk".into(), store: "/scratch/store".into(), epoch: Epoch(epoch), token: 0xfeed, supervised }
 }
 
 const BEAT: Duration = Duration::from_millis(100);
@@ -19,6 +20,7 @@ fn what_a_rank_says_is_seen_by_others() {
         (seen.job().as_str(), seen.epoch(), seen.world(), seen.slots(), seen.beat()),
         ("walk", Epoch(3), 8, 2, BEAT)
     );
+    assert_eq!(seen.supervised(), Supervised { run: 0xbeef, launch: 2 });
     assert_eq!(seen.store(), PathBuf::from("/scratch/store"));
     assert_eq!(seen.rank(0), None);
     let rank = seen.rank(1).expect("it has come");
