@@ -62,6 +62,8 @@ arguments=("$@")
 start=$SECONDS
 CARGO_TARGET_DIR=$target run "Tests without MPI" \
     cargo test --no-fail-fast --workspace --features ndarray -- "${arguments[@]}"
+# The program that the tests with MPI supervise jobs by; it never links one.
+export PITON_TEST_PITON=$target/debug/piton
 test_mpi openmpi
 test_mpi mpich
 

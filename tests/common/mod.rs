@@ -191,6 +191,19 @@ pub fn example(name: &str) -> PathBuf {
     profile_folder.join("examples").join(name)
 }
 
+/// The program `piton`, built without MPI.
+pub fn piton() -> PathBuf {
+    let named = std::env::var_os("PITON_TEST_PITON").map(PathBuf::from);
+    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debug/piton");
+    let path = named.unwrap_or_else(usual);
+    assert!(
+        path.exists(),
+        "{} is not there: `cargo build -p piton-cli`, or name it in PITON_TEST_PITON",
+        path.display()
+    );
+    path
+}
+
 /// What a program said, for messages.
 pub fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -216,4 +229,16 @@ pub fn descendants(ancestor: u32, program: &Path) -> Vec<i32> {
     }
     let runs = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
     family.into_iter().filter(runs).filter_map(|pid| i32::try_from(pid).ok()).collect()
+}
+
+/// Says that something can't be run here, so that the summary of all tests tells of it.
+pub fn skipped(what: &str, reason: &str) {
+    let line = format!("SKIPPED: {what}: {reason}");
+    println!("{line}");
+    if let Some(path) = std::env::var_os("PITON_TEST_SKIPS")
+        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
+    {
+        use std::io::Write;
+        let _ = writeln!(file, "{line}");
+    }
 }

@@ -9,7 +9,11 @@
 //! | [`bounded`] | running a program for a limited time |
 //! | [`mod@line`] | the connections between the agents and the supervisor of a job |
 //! | [`notify`] | telling people of alerts |
+//! | [`signals`] | signals as something that happens |
+//! | [`supervise`] | launching a job, and launching it again |
 
 pub mod bounded;
 pub mod line;
 pub mod notify;
+pub mod signals;
+pub mod supervise;

@@ -63,6 +63,8 @@ impl Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Ls(commands::ls::Ls),
+    Latest(commands::latest::Latest),
+    ShouldResume(commands::latest::ShouldResume),
     Show(commands::show::Show),
     Verify(commands::verify::Verify),
     Export(commands::export::Export),
@@ -77,6 +79,7 @@ enum Command {
     Schedule(commands::schedule::Schedule),
     Agent(commands::agent::Agent),
     Rank(commands::rank::Rank),
+    Run(commands::run::Run),
     Plan(Box<commands::plan::Plan>),
     Health(commands::health::Health),
     Rules(commands::rules::RulesCommand),
@@ -87,6 +90,8 @@ enum Command {
 fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
     match &arguments.command {
         Command::Ls(command) => command.run(&arguments.common, output),
+        Command::Latest(command) => command.run(&arguments.common, output),
+        Command::ShouldResume(command) => command.run(&arguments.common, output),
         Command::Show(command) => command.run(&arguments.common, output),
         Command::Verify(command) => command.run(&arguments.common, output),
         Command::Export(command) => command.run(&arguments.common, output),
@@ -101,6 +106,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Schedule(command) => command.run(&arguments.common, output),
         Command::Agent(command) => command.run(&arguments.common, output),
         Command::Rank(command) => command.run(&arguments.common),
+        Command::Run(command) => command.execute(&arguments.common, output),
         Command::Plan(command) => command.run(&arguments.common, output),
         Command::Health(command) => command.run(&arguments.common, output),
         Command::Rules(command) => command.run(&arguments.common, output),

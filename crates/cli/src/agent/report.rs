@@ -1,29 +1,77 @@
 //! What the agent tells the supervisor, and what it is told.
 //!
 //! Comes in: each round's findings, and the ranks on the board; orders. Goes out: reports, and stacks where they are asked for. What must hold: the
-//! supervisor delays nothing here; what it orders is done once.
+//! supervisor delays nothing here; what it orders is done once, and at once; a supervisor that is gone is not worked for: its ranks
+//! are ended where this agent belongs to its run.
 
-use super::stacks;
+use super::{PATIENCE, end_ranks, stacks};
 use crate::jobs;
 use anyhow::Context;
 use piton::store::{JobFolder, ProcessIdentity};
 use piton::watch::board::{Board, Presence, RankSeen, now_ns};
-use piton::watch::{Guard, Round, process};
-use piton_cli::line::{Join, Life, RankRecord, Report, Secret, Sender, SenderOptions, ToAgent};
-use std::path::Path;
+use piton::watch::{Change, Guard, Round, process};
+use piton_cli::line::{Attempt, Join, Life, RankRecord, Report, Secret, Sender, SenderOptions, ToAgent};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// A report is made as often as this, and whenever something is found.
 const EVERY: Duration = Duration::from_secs(1);
+/// While ranks have not all computed a step, so often: whoever waits for them learns of it soon.
+const EVERY_AT_FIRST: Duration = Duration::from_millis(100);
+/// A supervisor that can't be reached for so long is gone, and so are its ranks to be.
+const ORPHANED: Duration = Duration::from_secs(10);
+
+/// The run of a supervisor that an agent belongs to.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its number.
+    pub number: u64,
+    /// Where the boards of its ranks are.
+    pub boards: PathBuf,
+}
+
+impl Run {
+    /// The boards of its launches from `least` on, in their order.
+    pub fn boards(&self, least: u32) -> impl DoubleEndedIterator<Item = Board> {
+        let number = self.number;
+        let mut found: Vec<Board> = Board::find(&self.boards, None)
+            .into_iter()
+            .map(|(_, board)| board)
+            .filter(|board| board.supervised().run == number && board.supervised().launch >= least)
+            .collect();
+        found.sort_by_key(|board| board.supervised().launch);
+        found.into_iter()
+    }
+}
 
 /// Reports to a supervisor.
 pub struct Reporter {
     sender: Sender,
     orders: Receiver<ToAgent>,
-    job: JobFolder,
+    woken: UnixStream,
+    run: Option<Run>,
     sequence: u64,
     last: Option<Instant>,
+    /// When that was, ranks had yet to compute a step.
+    at_first: bool,
+    /// Ranks of launches up to this one were to be ended.
+    stopped: u32,
+    heard: Instant,
+    leaves: bool,
+}
+
+/// A handle that lets the agent of this process leave.
+pub struct Leave(UnixStream);
+
+impl Leave {
+    /// It leaves as soon as it can.
+    pub fn now(&self) {
+        let _ = (&self.0).write_all(b"L");
+    }
 }
 
 impl Reporter {
@@ -31,7 +79,7 @@ impl Reporter {
     ///
     /// # Errors
     /// Where there is no secret, or the system gives no thread.
-    pub fn start(address: &str, secret: Option<&Path>, board: &Board, job: &JobFolder) -> anyhow::Result<Self> {
+    pub fn start(address: &str, secret: Option<&Path>, run: Option<Run>) -> anyhow::Result<(Self, Leave)> {
         let secret = match secret {
             Some(path) => Secret::read(path)?,
             None => Secret::from_environment()?.with_context(|| {
@@ -43,65 +91,179 @@ impl Reporter {
         };
         let own = ProcessIdentity::current();
         let join = Join {
-            node: board.host(),
+            node: process::host_name(),
             boot_id: own.boot_id.unwrap_or_default(),
             pid: own.pid,
             port: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let (order, orders) = channel();
+        let (wake, woken) = UnixStream::pair().context("no pair of sockets")?;
+        woken.set_nonblocking(true)?;
+        wake.set_nonblocking(true)?;
+        let leave = Leave(wake.try_clone()?);
         let on_order = move |told| {
             // Whoever ends meanwhile does nothing more.
             let _ = order.send(told);
+            let _ = (&wake).write_all(b"O");
         };
-        let sender = Sender::start(address.to_owned(), secret, join, SenderOptions::default(), on_order)
+        let options = match run {
+            // Ranks must not compute for long for nobody.
+            Some(_) => SenderOptions {
+                quiet: ORPHANED,
+                retry_first: Duration::from_millis(100),
+                retry_most: Duration::from_secs(2),
+                ..SenderOptions::default()
+            },
+            None => SenderOptions::default(),
+        };
+        let sender = Sender::start(address.to_owned(), secret, join, options, on_order)
             .with_context(|| format!("cannot report to {address}"))?;
-        Ok(Self { sender, orders, job: job.clone(), sequence: 0, last: None })
+        let heard = Instant::now();
+        Ok((
+            Self {
+                sender,
+                orders,
+                woken,
+                run,
+                sequence: 0,
+                last: None,
+                at_first: false,
+                stopped: 0,
+                heard,
+                leaves: false,
+            },
+            leave,
+        ))
     }
 
-    /// Tells how things are, where it is time or something was found; and does what was ordered.
-    pub fn report(&mut self, guard: &Guard, round: &Round) {
+    /// Ends waits when an order comes.
+    pub fn wake(&self) -> BorrowedFd<'_> {
+        self.woken.as_fd()
+    }
+
+    /// Whether the agent is to leave: the supervisor said so, or is gone.
+    pub fn leaves(&self) -> bool {
+        self.leaves
+    }
+
+    /// Whether the ranks on this board are to be ended.
+    pub fn ends(&self, board: &Board) -> bool {
+        self.leaves || board.supervised().launch <= self.stopped
+    }
+
+    /// Does what was ordered.
+    pub fn obey(&mut self, watched: Option<(&Board, &JobFolder)>) {
+        let mut bytes = [0; 64];
+        while let Ok(count @ 1..) = (&self.woken).read(&mut bytes) {
+            self.leaves |= bytes[..count].contains(&b'L');
+        }
         while let Ok(order) = self.orders.try_recv() {
-            self.obey(&order, guard.agent().board());
+            self.obey_one(&order, watched);
         }
-        let new = !round.seen.is_empty() || !round.turn.is_empty();
-        if !new && self.last.is_some_and(|last| last.elapsed() < EVERY) {
-            return;
+        if self.sender.state().connected {
+            self.heard = Instant::now();
+        } else if self.run.is_some() && self.heard.elapsed() > ORPHANED && !self.leaves {
+            eprintln!(
+                "piton agent: nothing is heard of the supervisor for {} s: its ranks are ended",
+                ORPHANED.as_secs()
+            );
+            self.leaves = true;
         }
-        self.last = Some(Instant::now());
-        self.sequence += 1;
-        let board = guard.agent().board();
-        let samples = round.samples.iter().flatten().map(|sample| (sample.series.to_string(), sample.value));
-        self.sender.report(Report {
-            sequence: self.sequence,
-            mono_ns: now_ns(),
-            late: guard.agent().late() as f32,
-            ranks: board.ranks().iter().map(record).collect(),
-            changes: round.seen.iter().map(|seen| seen.change.clone()).collect(),
-            samples: samples.collect(),
-        });
+        let ended = if self.leaves { u32::MAX } else { self.stopped };
+        if ended > 0
+            && let Some(run) = &self.run
+        {
+            // Ranks that came to a board only after they were to be ended, too.
+            run.boards(0).filter(|board| board.supervised().launch <= ended).for_each(|board| end_ranks(&board));
+        }
     }
 
-    fn obey(&self, order: &ToAgent, board: &Board) {
+    fn obey_one(&mut self, order: &ToAgent, watched: Option<(&Board, &JobFolder)>) {
         match order {
             ToAgent::Checkpoint { reason } => {
-                // A store that can't be written now gets no checkpoint either.
-                let _ = self.job.request(&super::checkpoint(format!("the supervisor, {}: {reason}", jobs::who())));
+                if let Some((_, job)) = watched {
+                    // A store that can't be written now gets no checkpoint either.
+                    let _ = job.request(&super::checkpoint(format!("the supervisor, {}: {reason}", jobs::who())));
+                }
+            }
+            ToAgent::StopAttempt { launch, .. } => {
+                self.stopped = self.stopped.max(*launch);
+                // What became of them is told with the next look.
+                self.last = None;
             }
             ToAgent::DumpStacks { rank } => {
-                for seen in board.ranks().iter().filter(|seen| rank.is_none_or(|rank| rank == seen.rank)) {
-                    let text = stacks(seen.pid).map_or_else(|why| why, |(_, lines)| lines.join("\n"));
+                let ranks = watched.map(|(board, _)| board.ranks()).unwrap_or_default();
+                for seen in ranks.iter().filter(|seen| rank.is_none_or(|rank| rank == seen.rank)) {
+                    let text = stacks(seen.pid, PATIENCE).map_or_else(|why| why, |(_, lines)| lines.join("\n"));
                     self.sender.stacks(seen.rank, text);
                 }
             }
-            // Pings are answered by the line; whoever ends an attempt started it.
+            ToAgent::Leave => self.leaves = true,
+            // Pings are answered by the line.
             _ => {}
         }
+    }
+
+    /// Tells how things are, where it is time or something was found.
+    pub fn report(&mut self, guard: &Guard, round: &Round) {
+        let new = !round.seen.is_empty() || !round.turn.is_empty();
+        let board = guard.agent().board();
+        let ranks = board.ranks();
+        let at_first = ranks.iter().any(|rank| rank.steps.count == 0 && rank.presence != Presence::Left);
+        // That all compute is news as well.
+        let began = std::mem::replace(&mut self.at_first, at_first) && !at_first;
+        if !new && !began && !self.is_time(if at_first { EVERY_AT_FIRST } else { EVERY }) {
+            return;
+        }
+        let samples = round.samples.iter().flatten().map(|sample| (sample.series.to_string(), sample.value));
+        let changes = round.seen.iter().map(|seen| seen.change.clone()).collect();
+        self.send(guard.agent().late() as f32, Some(board), changes, samples.collect());
+    }
+
+    /// Tells that the agent is there, and how the ranks are that it saw last.
+    pub fn idle(&mut self, last: Option<&Board>) {
+        if self.is_time(EVERY) {
+            self.send(0.0, last, Vec::new(), Vec::new());
+        }
+    }
+
+    /// Tells how ranks ended, and takes back what was found of them.
+    pub fn ended(&mut self, board: &Board, changes: Vec<Change>) {
+        self.send(0.0, Some(board), changes, Vec::new());
+    }
+
+    fn is_time(&self, every: Duration) -> bool {
+        self.last.is_none_or(|last| last.elapsed() >= every)
+    }
+
+    fn send(&mut self, late: f32, board: Option<&Board>, changes: Vec<Change>, samples: Vec<(String, f64)>) {
+        self.last = Some(Instant::now());
+        self.sequence += 1;
+        self.sender.report(Report {
+            sequence: self.sequence,
+            mono_ns: now_ns(),
+            late,
+            attempt: board.map(attempt),
+            ranks: board.map(|board| board.ranks().iter().map(record).collect()).unwrap_or_default(),
+            changes,
+            samples,
+        });
     }
 
     /// Says goodbye.
     pub fn close(self, within: Duration) {
         self.sender.close(within);
+    }
+}
+
+fn attempt(board: &Board) -> Attempt {
+    Attempt {
+        launch: board.supervised().launch,
+        job: board.job(),
+        store: board.store().to_string_lossy().into_owned(),
+        epoch: board.epoch().0,
+        world: board.world(),
     }
 }
 
@@ -112,12 +274,13 @@ fn record(seen: &RankSeen) -> RankRecord {
         rank: seen.rank,
         pid: seen.pid,
         life: match seen.presence {
-            Presence::Left => Life::Ended,
+            Presence::Left => Life::Left,
             _ if process::lives(seen.pid, seen.start_ticks) => Life::Alive,
             _ => Life::Ended,
         },
         age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX),
         step: seen.step,
+        steps: seen.steps.count,
         phase: seen.phase.map_or(0, |phase| u16::try_from(phase + 1).unwrap_or(u16::MAX)),
         step_seconds: mean(seen.steps.total),
         compute_seconds: mean((seen.steps.total - seen.waiting).max(0.0)),

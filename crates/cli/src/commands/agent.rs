@@ -1,15 +1,19 @@
 //! `piton agent`: watches the ranks of a job, and their node, from outside of them.
 
-use crate::agent::{self, Reporter};
+use crate::agent::{self, Reporter, Run};
 use crate::exit::Outcome;
 use crate::output::{Output, Style, events};
 use crate::{Common, jobs};
 use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use piton::journal::{Event, JournalWriter, WallTime};
-use piton::store::JobFolder;
+use piton::medium::{Access, RealMedium};
+use piton::store::{JobFolder, Store};
 use piton::watch::board::{Board, folder, store_path};
 use piton::watch::{Action, Guard, GuardOptions, Round, Rules, Sample};
 use piton_cli::notify::Notifier;
+use piton_cli::signals::Signals;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +51,16 @@ pub struct Agent {
     /// The file that holds the job's secret, readable for its owner only
     #[arg(long, value_name = "FILE", requires = "supervisor")]
     secret: Option<PathBuf>,
+    /// Watch every launch of this run of the supervisor, end ranks as it orders, and leave when it does
+    #[arg(long, value_name = "NUMBER", requires = "supervisor", conflicts_with = "job", value_parser = run_number)]
+    run: Option<u64>,
+}
+
+fn run_number(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16)
+        .ok()
+        .filter(|run| *run != 0)
+        .ok_or_else(|| "a hexadecimal number is wanted".to_owned())
 }
 
 fn humantime(text: &str) -> Result<Duration, String> {
@@ -57,9 +71,9 @@ fn humantime(text: &str) -> Result<Duration, String> {
 /// What is kept over the attempts that it watches.
 struct Watch<'a> {
     arguments: &'a Agent,
-    job: JobFolder,
     options: GuardOptions,
     period: Duration,
+    reporter: Option<Reporter>,
     critical: bool,
 }
 
@@ -69,6 +83,9 @@ impl Agent {
     /// # Errors
     /// What is wrong with the configuration, the rule file or the store.
     pub fn run(&self, common: &Common, output: &mut Output) -> anyhow::Result<Outcome> {
+        if let Some(run) = self.run {
+            return self.supervised(run, common, output);
+        }
         let (store, settings) = jobs::store(common, self.job.as_deref())?;
         let job = match &self.job {
             Some(job) => store.job(job)?,
@@ -78,78 +95,135 @@ impl Agent {
             bail!("the setting `board` is `off`: ranks are not to be seen");
         };
         let options = GuardOptions::by(&settings, Rules::by(&settings)?);
-        let (root, period) = (store.root().to_owned(), settings.watch_period);
-        let mut watch = Watch { arguments: self, job, options, period, critical: false };
+        let root = store.root().to_owned();
+        let reporter = match &self.supervisor {
+            Some(address) => Some(Reporter::start(address, self.secret.as_deref(), None)?.0),
+            None => None,
+        };
+        let mut watch = Watch { arguments: self, options, period: settings.watch_period, reporter, critical: false };
         let mut over: Option<PathBuf> = None;
         loop {
-            let board = newest(&folder, watch.job.name(), &root, over.as_deref());
+            let board = newest(&folder, job.name(), &root, over.as_deref());
             over = board.path().map(Path::to_path_buf);
-            watch.attempt(board, output)?;
+            watch.attempt(board, &job, output)?;
             if self.until_over {
+                if let Some(reporter) = watch.reporter {
+                    reporter.close(LAST_WORDS);
+                }
                 return Ok(if watch.critical { Outcome::No } else { Outcome::Done });
             }
         }
     }
+
+    /// Watches launch after launch of a supervisor's run, of whatever job it is.
+    fn supervised(&self, run: u64, common: &Common, output: &mut Output) -> anyhow::Result<Outcome> {
+        let settings = common.settings(None)?;
+        let Some(boards) = folder(&settings.board) else {
+            bail!("the setting `board` is `off`: ranks are not to be seen");
+        };
+        let Some(address) = &self.supervisor else { bail!("a run is of a supervisor: name it by --supervisor") };
+        let run = Run { number: run, boards };
+        let signals = Signals::hold(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+        let (reporter, leave) = Reporter::start(address, self.secret.as_deref(), Some(run.clone()))?;
+        signals.listen(move |_| leave.now())?;
+        let options = GuardOptions::by(&settings, Rules::by(&settings)?);
+        let (period, reporter) = (settings.watch_period, Some(reporter));
+        let mut watch = Watch { arguments: self, options, period, reporter, critical: false };
+        let mut last: Option<Board> = None;
+        loop {
+            let next = last.as_ref().map_or(0, |board| board.supervised().launch) + 1;
+            let Some(reporter) = &mut watch.reporter else { bail!("no line to the supervisor") };
+            reporter.obey(None);
+            if reporter.leaves() {
+                break;
+            }
+            let Some(board) = run.boards(next).next_back() else {
+                reporter.idle(last.as_ref());
+                let mut polled = [PollFd::new(reporter.wake(), PollFlags::POLLIN)];
+                let _ = poll(&mut polled, PollTimeout::try_from(LOOK / 2).unwrap_or(PollTimeout::NONE));
+                continue;
+            };
+            // The same file, so that what became of the ranks can be told when they are gone.
+            last = board.path().and_then(|path| Board::open(path).ok());
+            watch.options.tiers = vec![board.store()];
+            let job = Store::new(Arc::new(RealMedium::new(Access::Private)), board.store()).job(&board.job())?;
+            watch.attempt(board, &job, output)?;
+        }
+        // Ranks that were killed could not take theirs away.
+        run.boards(0).filter(agent::are_gone).for_each(|board| board.remove());
+        if let Some(reporter) = watch.reporter {
+            reporter.close(Duration::from_secs(1));
+        }
+        Ok(Outcome::Done)
+    }
 }
 
 impl Watch<'_> {
-    /// Watches the ranks on one board until all of them are gone.
-    fn attempt(&mut self, board: Board, output: &mut Output) -> anyhow::Result<()> {
+    /// Watches the ranks on one board until all of them are gone, or the agent is to leave.
+    fn attempt(&mut self, board: Board, job: &JobFolder, output: &mut Output) -> anyhow::Result<()> {
         let (epoch, host, slots) = (board.epoch(), board.host(), board.slots());
-        let folder = self.job.epoch_folder(epoch);
-        let writer = JournalWriter::of_writer(Arc::clone(self.job.medium()), &folder, epoch, &format!("agent-{host}"));
+        let folder = job.epoch_folder(epoch);
+        let writer = JournalWriter::of_writer(Arc::clone(job.medium()), &folder, epoch, &format!("agent-{host}"));
         let journal = Arc::new(writer);
         let told = Arc::clone(&journal);
         let alerts = &self.options.rules.alerts;
         let notifier = Notifier::start(alerts, move |notified| told.write(notified.event())).context("no threads")?;
-        let mut reporter = match &self.arguments.supervisor {
-            Some(address) => Some(Reporter::start(address, self.arguments.secret.as_deref(), &board, &self.job)?),
-            None => None,
-        };
         if !output.is_json() {
-            output.line(format!("watching {slots} ranks of {}, attempt {epoch}, on {host}", self.job.name()))?;
+            output.line(format!("watching {slots} ranks of {}, attempt {epoch}, on {host}", job.name()))?;
             output.flush()?;
         }
         let mut guard = Guard::new(board, self.options.clone());
         let mut recorded: Option<Instant> = None;
         loop {
+            if let Some(reporter) = &mut self.reporter {
+                reporter.obey(Some((guard.agent().board(), job)));
+                if self.arguments.run.is_some() && reporter.ends(guard.agent().board()) {
+                    guard.expect_ends();
+                }
+            }
             let round = guard.look(agent::with_stacks);
+            if let Some(reporter) = &mut self.reporter {
+                reporter.report(&guard, &round);
+            }
             for event in round.events() {
                 self.critical |= matches!(&event, Event::AlertFiring { severity, .. } if severity == "critical");
                 print(&event, output)?;
                 journal.write(event);
             }
-            self.act(&round);
+            act(&round, job);
             if let (Some(every), Some(samples)) = (self.arguments.record, &round.samples)
                 && recorded.is_none_or(|at| at.elapsed() >= every)
             {
                 recorded = Some(Instant::now());
                 record(samples, &host).into_iter().for_each(|event| journal.write(event));
             }
-            if let Some(reporter) = &mut reporter {
-                reporter.report(&guard, &round);
-            }
             round.turn.notifications.into_iter().for_each(|notification| notifier.send(notification));
-            if guard.agent().is_over() {
+            if guard.agent().is_over() || self.reporter.as_ref().is_some_and(Reporter::leaves) {
                 break;
             }
-            let _ = guard.wait(self.period, None);
+            let wake = self.reporter.as_ref().map(Reporter::wake);
+            let _ = guard.wait(self.period, wake);
         }
-        notifier.finish(LAST_WORDS);
-        if let Some(reporter) = reporter {
-            reporter.close(LAST_WORDS);
+        if let Some(reporter) = &mut self.reporter {
+            let changes = guard.leave().into_iter().map(|seen| seen.change).collect();
+            reporter.ended(guard.agent().board(), changes);
+        }
+        match self.arguments.run {
+            // The next launch may be there already.
+            Some(_) => drop(std::thread::spawn(move || notifier.finish(LAST_WORDS))),
+            None => drop(notifier.finish(LAST_WORDS)),
         }
         // Whatever could not be written stays unsaid.
         let _ = journal.sync();
         Ok(())
     }
+}
 
-    /// What alerts ask for and can be done from here.
-    fn act(&self, round: &Round) {
-        if round.turn.actions.iter().any(|due| due.action == Action::Checkpoint) {
-            // A store that can't be written now gets no checkpoint either.
-            let _ = self.job.request(&agent::checkpoint(format!("an alert, {}", jobs::who())));
-        }
+/// What alerts ask for and can be done from here.
+fn act(round: &Round, job: &JobFolder) {
+    if round.turn.actions.iter().any(|due| due.action == Action::Checkpoint) {
+        // A store that can't be written now gets no checkpoint either.
+        let _ = job.request(&agent::checkpoint(format!("an alert, {}", jobs::who())));
     }
 }
 

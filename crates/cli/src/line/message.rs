@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const NAME_LONGEST: usize = 255;
+const PATH_LONGEST: usize = 4096;
 const RANKS_MOST: usize = 8192;
 const CHANGES_MOST: usize = 1024;
 const SAMPLES_MOST: usize = 4096;
@@ -54,6 +55,8 @@ pub enum Life {
     Stuck,
     /// Its process ended.
     Ended,
+    /// It has ended its session by itself; its process may still run.
+    Left,
 }
 
 /// One rank as its agent sees it.
@@ -69,12 +72,29 @@ pub struct RankRecord {
     pub age_ms: u32,
     /// The step that it has reached.
     pub step: u64,
+    /// Steps that it has computed in this attempt.
+    pub steps: u64,
     /// What it is doing, by the number of the phase.
     pub phase: u16,
     /// How long its last step took, seconds; 0 where that is unknown.
     pub step_seconds: f32,
     /// How much of it was computing, seconds.
     pub compute_seconds: f32,
+}
+
+/// The attempt whose ranks an agent sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The supervisor's launch that it belongs to.
+    pub launch: u32,
+    /// The job.
+    pub job: String,
+    /// The store.
+    pub store: String,
+    /// The attempt's number.
+    pub epoch: u64,
+    /// How many ranks the job has.
+    pub world: u32,
 }
 
 /// What an agent says regularly.
@@ -86,6 +106,8 @@ pub struct Report {
     pub mono_ns: u64,
     /// By how much the agent itself was late, seconds: so much longer may the next one take.
     pub late: f32,
+    /// The attempt that the node's ranks belong to, where there is one.
+    pub attempt: Option<Attempt>,
     /// The node's ranks.
     pub ranks: Vec<RankRecord>,
     /// What the agent found.
@@ -140,6 +162,8 @@ pub enum ToAgent {
     },
     /// The ranks on this node are to be ended.
     StopAttempt {
+        /// Those of this launch, and of all before it.
+        launch: u32,
         /// Why.
         reason: String,
         /// How long they may take to end by themselves, seconds.
@@ -150,6 +174,8 @@ pub enum ToAgent {
         /// Of which; none: of all.
         rank: Option<u32>,
     },
+    /// All is over: the agent is to end ranks that are left, say goodbye and leave.
+    Leave,
 }
 
 /// Changes in a form that leaves nothing out: what journals leave out where it says nothing must stand in bytes that don't
@@ -240,6 +266,10 @@ impl FromAgent {
             Self::Report(report) => {
                 within(report.ranks.len(), RANKS_MOST, "ranks")?;
                 within(report.samples.len(), SAMPLES_MOST, "samples")?;
+                if let Some(attempt) = &report.attempt {
+                    within(attempt.job.len(), NAME_LONGEST, "letters")?;
+                    within(attempt.store.len(), PATH_LONGEST, "letters")?;
+                }
                 check_changes(&report.changes)
             }
             Self::Stacks { text, .. } => within(text.len(), TEXT_LONGEST, "letters"),
@@ -276,7 +306,7 @@ impl ToAgent {
     fn check(&self) -> Result<(), MessageError> {
         match self {
             Self::Checkpoint { reason } | Self::StopAttempt { reason, .. } => within(reason.len(), 4096, "letters"),
-            Self::Ping { .. } | Self::DumpStacks { .. } => Ok(()),
+            Self::Ping { .. } | Self::DumpStacks { .. } | Self::Leave => Ok(()),
         }
     }
 }

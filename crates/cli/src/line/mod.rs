@@ -69,7 +69,7 @@ mod silence;
 pub mod simulate;
 
 pub use confirm::{Confirm, Suspect, Verdict, by_connecting};
-pub use message::{FromAgent, Join, Life, MessageError, RankRecord, Report, ToAgent};
+pub use message::{Attempt, FromAgent, Join, Life, MessageError, RankRecord, Report, ToAgent};
 pub use receiver::{Counts, Event, Limits, NewSilence, Options, OrderError, Receiver, raise_descriptor_limit};
 pub use secret::{Secret, SecretError};
 pub use sender::{Sender, SenderOptions, SenderState};

@@ -95,12 +95,14 @@ fn what_is_said_at_one_end_is_heard_at_the_other() {
         sequence: 1,
         mono_ns: 5,
         late: 0.25,
+        attempt: Some(Attempt { launch: 2, job: "sea".into(), store: "/scratch".into(), epoch: 7, world: 4 }),
         ranks: vec![RankRecord {
             rank: 3,
             pid: 9,
             life: Life::Stuck,
             age_ms: 20,
             step: 77,
+            steps: 70,
             phase: 2,
             step_seconds: 0.5,
             compute_seconds: 0.25,
@@ -120,11 +122,11 @@ fn what_is_said_at_one_end_is_heard_at_the_other() {
     let heard =
         events.iter().find_map(|event| if let Event::Report { report, .. } = event { Some(report) } else { None });
     assert_eq!(heard, Some(&report));
-    receiver.order("n1", &ToAgent::StopAttempt { reason: "it hangs".into(), grace: 2.0 }).unwrap();
+    receiver.order("n1", &ToAgent::StopAttempt { launch: 1, reason: "it hangs".into(), grace: 2.0 }).unwrap();
     assert_eq!(receiver.order_all(&ToAgent::DumpStacks { rank: Some(3) }), 1);
     assert_eq!(receiver.order("n2", &ToAgent::DumpStacks { rank: None }), Err(OrderError::NotConnected));
     let told = orders.recv_timeout(LONG).unwrap();
-    assert_eq!(told, ToAgent::StopAttempt { reason: "it hangs".into(), grace: 2.0 });
+    assert_eq!(told, ToAgent::StopAttempt { launch: 1, reason: "it hangs".into(), grace: 2.0 });
     assert_eq!(orders.recv_timeout(LONG).unwrap(), ToAgent::DumpStacks { rank: Some(3) });
     sender.stacks(3, "main\nstep\n".into());
     until(&mut receiver, |event| matches!(event, Event::Stacks { rank: 3, text, .. } if text == "main\nstep\n"));
@@ -548,6 +550,7 @@ fn message() -> impl Strategy<Value = FromAgent> {
             life: Life::Alive,
             age_ms,
             step,
+            steps: step,
             phase: 3,
             step_seconds: seconds,
             compute_seconds: seconds,
@@ -555,7 +558,7 @@ fn message() -> impl Strategy<Value = FromAgent> {
     let samples = proptest::collection::vec(("[a-z]{0,12}", -1e9..1e9f64), 0..5);
     let report = (any::<u64>(), proptest::collection::vec(record, 0..20), changes.clone(), samples).prop_map(
         |(sequence, ranks, changes, samples)| {
-            FromAgent::Report(Report { sequence, mono_ns: 1, late: 0.5, ranks, changes, samples })
+            FromAgent::Report(Report { sequence, mono_ns: 1, late: 0.5, attempt: None, ranks, changes, samples })
         },
     );
     prop_oneof![

@@ -140,6 +140,20 @@ pub fn sentence(event: &Event) -> (String, Style) {
             let epochs: Vec<String> = epochs.iter().map(Epoch::to_string).collect();
             format!("attempts archived: {}", epochs.join(", "))
         }
+        Event::Launched { launch, launcher, ranks, .. } => format!("launch {launch}: {ranks} ranks by {launcher}"),
+        Event::FailureDetected { failure, summary, .. } => format!("failure {failure}: {summary}"),
+        Event::FailureLocated { failure, rank, node, .. } => {
+            let rank = rank.map_or_else(|| "no certain rank".to_owned(), |rank| format!("rank {rank}"));
+            let node = node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+            format!("failure {failure} is of {rank}{node}")
+        }
+        Event::FailureHandled { failure, action } => format!("failure {failure}: {action}"),
+        Event::FailureRecovered { failure, step, seconds } => {
+            format!("computing again at step {step}, {seconds:.1} s after failure {failure}")
+        }
+        Event::SupervisorEnded { outcome, launches } => {
+            format!("the supervisor ends after {launches} launches: {outcome}")
+        }
         Event::RequestSeen { what } => format!("request: {what}"),
         Event::AgreementStopped { reason } => format!("no more checkpoints in this attempt: {reason}"),
         Event::Halted { step } => format!("halted at step {step}"),

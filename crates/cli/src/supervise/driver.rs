@@ -1,0 +1,515 @@
+//! The supervisor itself: launches, agents, signals and the policy, together.
+//!
+//! Comes in: what to run, and how. Goes out: how it all ended. What must hold: one thread decides and acts; whatever takes time (waiting for a process,
+//! passing output on, asking a node) is on another one and tells this one; at the end everything that was started is ended.
+
+use super::children::{self, Started};
+use super::launcher::{Launcher, Order};
+use super::nodes::NodeBook;
+use super::output::{Telling, pass_on};
+use super::policy::{Action, Input, Limits, Mark, Outcome, Policy, Wish};
+use super::store::JobStore;
+use crate::line::{Event as Line, Life, RankRecord, Receiver, Report, Secret, ToAgent};
+use crate::signals::Signals;
+use anyhow::Context;
+use mio::Waker;
+use nix::sys::signal::Signal;
+use piton::journal::Event;
+use piton::supervised::{LAUNCH_VARIABLE, RESUME_VARIABLE, RUN_VARIABLE};
+use piton::watch::{Change, LogRules, process};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::IsTerminal;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How long one turn may take.
+const TURN: Duration = Duration::from_millis(250);
+/// A launcher that was told to end gets so long, and is killed then.
+const LAUNCHER_END: Duration = Duration::from_secs(5);
+/// An agent that ended by itself is started again after so long.
+const AGENT_AGAIN: Duration = Duration::from_millis(500);
+/// Agents that were told to leave may take so long.
+const AGENTS_LEAVE: Duration = Duration::from_secs(3);
+/// What is left to do at the end may take so long.
+const LAST: Duration = Duration::from_secs(8);
+
+/// What to run, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program with its arguments.
+    pub command: Vec<OsString>,
+    /// How many ranks.
+    pub ranks: u32,
+    /// What launches them.
+    pub launcher: Launcher,
+    /// The nodes at hand, spares last; none: this one.
+    pub nodes: Vec<String>,
+    /// How many of them a launch gets.
+    pub nodes_per_launch: usize,
+    /// Whether the first launch goes on from the newest checkpoint, where there is one.
+    pub resume: bool,
+    /// Whether each line that the job prints begins with its rank.
+    pub label: bool,
+    /// Where to keep what each launch prints.
+    pub logs: Option<PathBuf>,
+    /// When enough is enough.
+    pub limits: Limits,
+    /// So many failures put a node in quarantine; 0: none do.
+    pub quarantine_after: u32,
+    /// The program `piton`.
+    pub piton: PathBuf,
+    /// What in the job's output tells of something wrong.
+    pub rules: LogRules,
+}
+
+/// What other threads tell.
+enum Heard {
+    LauncherEnded(u32),
+    AgentEnded,
+    Signal(Signal),
+}
+
+/// Tells the supervisor's thread something, and wakes it.
+#[derive(Clone)]
+struct Bell(mpsc::Sender<Heard>, Arc<Waker>);
+
+impl Bell {
+    fn ring(&self, heard: Heard) {
+        // Where nobody listens any more, all is over.
+        let _ = self.0.send(heard);
+        let _ = self.1.wake();
+    }
+}
+
+/// A launcher that runs.
+struct Running {
+    started: Started,
+    telling: Telling,
+    /// Threads that pass on what it prints.
+    outputs: Vec<std::thread::JoinHandle<()>>,
+    /// It was told to end, and is killed then.
+    kill_at: Option<Instant>,
+}
+
+/// What an agent said last.
+#[derive(Default)]
+struct Seen {
+    launch: u32,
+    ranks: Vec<RankRecord>,
+}
+
+struct Driver {
+    options: Options,
+    run: u64,
+    here: String,
+    secret: Secret,
+    /// Where agents find this.
+    address: String,
+    bell: Bell,
+    began: Instant,
+    policy: Policy,
+    store: JobStore,
+    launch: u32,
+    launchers: BTreeMap<u32, Running>,
+    agent: Option<Started>,
+    agent_at: Option<Instant>,
+    nodes: BTreeMap<Arc<str>, Seen>,
+    lost: BTreeSet<Arc<str>>,
+    interrupts: u32,
+    outcome: Option<Outcome>,
+    inputs: Vec<Input>,
+}
+
+fn say(text: &str) {
+    // Nothing that a file or a rank holds reaches the terminal as it is.
+    let safe: String = text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+    eprintln!("piton run: {safe}");
+}
+
+/// Launches the job, and again whenever it fails, until it is done.
+///
+/// # Errors
+/// Where there is no line for agents, no log folder, or no thread.
+pub fn run(options: Options) -> anyhow::Result<Outcome> {
+    let held = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+    let signals = Signals::hold(&held).context("cannot hold signals back")?;
+    if let Some(folder) = &options.logs {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let secret = Secret::generate()?;
+    let here = process::host_name();
+    let elsewhere = !options.nodes.is_empty();
+    let listen = SocketAddr::from((if elsewhere { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }, 0));
+    let line = crate::line::Options { ping_every: 2.0, ..crate::line::Options::default() };
+    let mut receiver = Receiver::bind(listen, secret.clone(), line).context("cannot listen for agents")?;
+    let (sender, heard) = mpsc::channel();
+    let bell = Bell(sender, receiver.waker());
+    let ring = bell.clone();
+    signals.listen(move |signal| ring.ring(Heard::Signal(signal))).context("no thread")?;
+    let names = if elsewhere { options.nodes.clone() } else { vec![here.clone()] };
+    let nodes = NodeBook::new(names, options.quarantine_after);
+    let policy = Policy::new(options.limits, nodes, options.nodes_per_launch.max(1), Some(options.ranks));
+    let port = receiver.address().port();
+    let address = if elsewhere { format!("{here}:{port}") } else { receiver.address().to_string() };
+    let mut run = [0; 8];
+    getrandom::fill(&mut run).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    let mut driver = Driver {
+        run: u64::from_ne_bytes(run).max(1),
+        here,
+        secret,
+        address,
+        bell,
+        began: Instant::now(),
+        policy,
+        store: JobStore::default(),
+        launch: 0,
+        launchers: BTreeMap::new(),
+        agent: None,
+        agent_at: None,
+        nodes: BTreeMap::new(),
+        lost: BTreeSet::new(),
+        interrupts: 0,
+        outcome: None,
+        inputs: Vec::new(),
+        options,
+    };
+    driver.start_agent();
+    let first = driver.policy.begin(0.0);
+    driver.act(first, &mut receiver);
+    while driver.outcome.is_none() {
+        driver.turn(&mut receiver, &heard)?;
+    }
+    driver.finish(&mut receiver, &heard)
+}
+
+impl Driver {
+    fn now(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// One round: hear, decide, act.
+    fn turn(&mut self, receiver: &mut Receiver, heard: &mpsc::Receiver<Heard>) -> anyhow::Result<()> {
+        let wait = self
+            .policy
+            .next()
+            .map_or(TURN, |next| Duration::from_secs_f64((next - self.now()).clamp(0.0, TURN.as_secs_f64())));
+        let line = receiver.turn(wait).context("the line to the agents broke")?;
+        line.into_iter().for_each(|event| self.hear_line(event, receiver));
+        heard.try_iter().for_each(|heard| self.hear(heard));
+        self.kill_the_late();
+        if self.agent.is_none() && self.agent_at.is_some_and(|at| Instant::now() >= at) {
+            self.start_agent();
+        }
+        for input in std::mem::take(&mut self.inputs) {
+            let actions = self.policy.take(self.now(), input);
+            self.act(actions, receiver);
+        }
+        let actions = self.policy.advance(self.now());
+        self.act(actions, receiver);
+        Ok(())
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::LauncherEnded(launch) => {
+                let Some(running) = self.launchers.get_mut(&launch) else { return };
+                let Some(status) = running.started.reap() else { return };
+                let Some(running) = self.launchers.remove(&launch) else { return };
+                // What it printed last comes out before anything is said of its end.
+                let until = Instant::now() + Duration::from_millis(200);
+                while Instant::now() < until && !running.outputs.iter().all(std::thread::JoinHandle::is_finished) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let mark = if launch == self.launch { self.store.mark(launch) } else { Mark::Nothing };
+                self.inputs.push(Input::Ended { launch, status, mark, evidence: running.telling.lines() });
+            }
+            Heard::AgentEnded => {
+                if let Some(mut agent) = self.agent.take() {
+                    let _ = agent.reap();
+                    self.agent_at = Some(Instant::now() + AGENT_AGAIN);
+                }
+            }
+            Heard::Signal(Signal::SIGINT) => {
+                self.interrupts += 1;
+                let wish = if self.interrupts > 1 { Wish::StopNow } else { Wish::Stop };
+                if wish == Wish::Stop {
+                    say("a checkpoint, and then the end; once more to stop at once");
+                }
+                self.inputs.push(Input::Wanted(wish));
+            }
+            Heard::Signal(Signal::SIGUSR1) => {
+                say("SIGUSR1: a checkpoint, and then the end, to go on another time");
+                self.inputs.push(Input::Wanted(Wish::TimeUp));
+            }
+            Heard::Signal(Signal::SIGUSR2) => self.inputs.push(Input::Wanted(Wish::Checkpoint)),
+            Heard::Signal(signal) => {
+                say(&format!("{signal}: a checkpoint, and then the end"));
+                self.inputs.push(Input::Wanted(Wish::Stop));
+            }
+        }
+    }
+
+    fn hear_line(&mut self, event: Line, receiver: &mut Receiver) {
+        match event {
+            // Whoever was out of reach may still have ranks that were given up.
+            Line::Joined { node, .. } if self.launch > 1 => {
+                let reason = "it was given up".to_owned();
+                let order = ToAgent::StopAttempt { launch: self.launch - 1, reason, grace: 0.0 };
+                // Where that fails it joins once more.
+                let _ = receiver.order(&node, &order);
+            }
+            Line::Report { node, report, .. } => self.hear_report(&node, report),
+            Line::Standing { changes, .. } | Line::Changes { changes, .. } => self.hear_changes(self.launch, changes),
+            // This node is there, whatever its agent does.
+            Line::Lost { node, .. } if *node != *self.here => {
+                self.lost.insert(Arc::clone(&node));
+                self.inputs.push(Input::NodeLost { node: node.to_string() });
+                self.see_whether_all_are_gone();
+            }
+            Line::Back { node, .. } => {
+                self.lost.remove(&node);
+                self.inputs.push(Input::NodeBack { node: node.to_string() });
+            }
+            Line::Refused { from, reason } => say(&format!("a connection from {from} was refused: {reason}")),
+            _ => {}
+        }
+    }
+
+    fn hear_changes(&mut self, launch: u32, changes: Vec<Change>) {
+        for change in changes {
+            if let Change::Raised(finding) = change {
+                self.inputs.push(Input::Found { launch, finding });
+            }
+        }
+    }
+
+    fn hear_report(&mut self, node: &Arc<str>, report: Report) {
+        let Some(attempt) = report.attempt else { return };
+        let launch = attempt.launch;
+        if launch == self.launch && self.store.epoch(launch).is_none() {
+            match self.store.learn(&attempt) {
+                Ok(()) => self.inputs.push(Input::Came { launch, world: attempt.world }),
+                Err(error) => say(&format!("the store of {} can't be used: {error}", attempt.job)),
+            }
+        }
+        self.nodes.insert(Arc::clone(node), Seen { launch, ranks: report.ranks });
+        if launch != self.launch {
+            return;
+        }
+        let ranks = || self.nodes.values().filter(|seen| seen.launch == launch).flat_map(|seen| &seen.ranks);
+        let computing = ranks().filter(|rank| rank.steps > 0).map(|rank| rank.rank).collect::<BTreeSet<_>>().len();
+        if computing >= attempt.world as usize
+            && let Some(step) = ranks().map(|rank| rank.step).min()
+        {
+            self.inputs.push(Input::Step { launch, step });
+        }
+        self.hear_changes(launch, report.changes);
+        self.see_whether_all_are_gone();
+    }
+
+    /// Whether all ranks of the launch are gone, as far as nodes can be reached.
+    fn see_whether_all_are_gone(&mut self) {
+        let launch = self.launch;
+        let in_reach = self.nodes.iter().filter(|(node, seen)| seen.launch == launch && !self.lost.contains(*node));
+        let mut ranks = in_reach.flat_map(|(_, seen)| &seen.ranks).peekable();
+        if ranks.peek().is_some() && ranks.all(|rank| matches!(rank.life, Life::Ended | Life::Left)) {
+            self.inputs.push(Input::Gone { launch });
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>, receiver: &mut Receiver) {
+        for action in actions {
+            match action {
+                Action::Launch { launch, nodes } => self.start(launch, &nodes),
+                Action::End { launch, reason } => {
+                    // A message has its bounds; an order must not fail by them.
+                    let reason = reason.chars().take(500).collect();
+                    receiver.order_all(&ToAgent::StopAttempt { launch, reason, grace: 0.0 });
+                    self.end_launchers(launch);
+                }
+                Action::Ask { halt } => self.ask(halt),
+                Action::Tell { launch, event } => self.store.tell(launch, event),
+                Action::Explain { launch, failure, reason } => {
+                    if let Some(epoch) = self.store.epoch(launch) {
+                        self.store.tell(launch, Event::EndExplained { epoch, failure, reason });
+                    }
+                }
+                Action::Say(text) => say(&text),
+                Action::Over(outcome) => self.outcome = Some(outcome),
+            }
+        }
+    }
+
+    fn ask(&mut self, halt: bool) {
+        let by = format!("piton run on {}", process::host_name());
+        match self.store.ask(halt, by) {
+            Ok(true) => {}
+            Ok(false) => say("the ranks have not come yet: nothing can be asked of them"),
+            Err(error) => say(&format!("the ranks can't be asked: {error}")),
+        }
+    }
+
+    fn start(&mut self, launch: u32, nodes: &[String]) {
+        self.launch = launch;
+        match self.spawn(launch, nodes) {
+            Ok(running) => {
+                say(&format!("launch {launch}: {} ranks by {}", self.options.ranks, self.options.launcher.name()));
+                let launcher = self.options.launcher.name();
+                let event = Event::Launched { launch, launcher, ranks: self.options.ranks, nodes: nodes.to_vec() };
+                self.store.tell(launch, event);
+                self.launchers.insert(launch, running);
+            }
+            Err(error) => self.inputs.push(Input::NoLauncher { why: format!("{error:#}") }),
+        }
+    }
+
+    fn spawn(&mut self, launch: u32, nodes: &[String]) -> anyhow::Result<Running> {
+        let mut environment = vec![
+            (RUN_VARIABLE.to_owned(), format!("{:x}", self.run)),
+            (LAUNCH_VARIABLE.to_owned(), launch.to_string()),
+        ];
+        if launch > 1 {
+            environment.push(("PITON_TAKE_OVER".to_owned(), "true".to_owned()));
+            if self.store.has_committed() {
+                environment.push((RESUME_VARIABLE.to_owned(), "latest".to_owned()));
+            }
+        }
+        if self.options.resume {
+            environment.push(("PITON_RESUME".to_owned(), "latest".to_owned()));
+        }
+        let order = Order {
+            command: &self.options.command,
+            ranks: self.options.ranks,
+            nodes: if self.options.nodes.is_empty() { &[] } else { nodes },
+            environment: &environment,
+            label: self.options.label,
+        };
+        let mut command = self.options.launcher.command(&order);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // In a group of its own it could not read from the terminal.
+        if std::io::stdin().is_terminal() {
+            command.stdin(Stdio::null());
+        }
+        let file = match &self.options.logs {
+            Some(folder) => {
+                let path = folder.join(format!("launch-{launch:04}.log"));
+                Some(Arc::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?))
+            }
+            None => None,
+        };
+        let bell = self.bell.clone();
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut started = children::start(command, move || bell.ring(Heard::LauncherEnded(launch)))
+            .with_context(|| format!("cannot start {program}"))?;
+        let (stdout, stderr) = started.outputs();
+        let telling = Telling::default();
+        let mut outputs = Vec::new();
+        let rules = || self.options.rules.clone();
+        if let Some(stdout) = stdout {
+            outputs.push(pass_on(stdout, std::io::stdout(), file.clone(), rules(), telling.clone())?);
+        }
+        if let Some(stderr) = stderr {
+            outputs.push(pass_on(stderr, std::io::stderr(), file, rules(), telling.clone())?);
+        }
+        Ok(Running { started, telling, outputs, kill_at: None })
+    }
+
+    /// Ends the launchers of this launch and of all before it.
+    fn end_launchers(&mut self, last: u32) {
+        for (_, running) in self.launchers.range_mut(..=last) {
+            if running.kill_at.is_none() {
+                match self.options.launcher {
+                    // A program that is its own rank would take SIGTERM for the wish for a checkpoint.
+                    Launcher::Direct => running.started.signal(Signal::SIGKILL),
+                    // Its helper ends the step when it is gone, and not where both are killed.
+                    Launcher::Srun(_) => running.started.kill_alone(),
+                    _ => running.started.signal(Signal::SIGTERM),
+                }
+                running.kill_at = Some(Instant::now() + LAUNCHER_END);
+            }
+        }
+    }
+
+    fn kill_the_late(&mut self) {
+        let now = Instant::now();
+        for running in self.launchers.values_mut() {
+            if running.kill_at.is_some_and(|at| now >= at) {
+                running.started.signal(Signal::SIGKILL);
+            }
+        }
+    }
+
+    fn start_agent(&mut self) {
+        let mut command = if self.options.nodes.is_empty() {
+            Command::new(&self.options.piton)
+        } else {
+            // One for each node that is in reach, beside the ranks, and each lives on when another node is lost.
+            let nodes: Vec<&str> =
+                self.options.nodes.iter().map(String::as_str).filter(|node| !self.lost.contains(*node)).collect();
+            let count = nodes.len().to_string();
+            let mut command = Command::new("srun");
+            command.args(["--overlap", "--mem=0", "--mpi=none", "--no-kill", "--kill-on-bad-exit=0"]);
+            command.args(["-N", &count, "-n", &count, "--ntasks-per-node=1", "-w", &nodes.join(",")]);
+            command.arg(&self.options.piton);
+            command
+        };
+        command.arg("agent").arg("--supervisor").arg(&self.address).arg("--run").arg(format!("{:x}", self.run));
+        command.env(Secret::VARIABLE, self.secret.to_hex());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let bell = self.bell.clone();
+        match children::start(command, move || bell.ring(Heard::AgentEnded)) {
+            Ok(agent) => (self.agent, self.agent_at) = (Some(agent), None),
+            Err(error) => {
+                say(&format!("the agent can't be started: {error}"));
+                self.agent_at = Some(Instant::now() + AGENT_AGAIN);
+            }
+        }
+    }
+
+    /// Ends whatever is left, and says how it went.
+    fn finish(mut self, receiver: &mut Receiver, heard: &mpsc::Receiver<Heard>) -> anyhow::Result<Outcome> {
+        let outcome = self.outcome.take().unwrap_or(Outcome::Stopped);
+        receiver.order_all(&ToAgent::Leave);
+        self.end_launchers(u32::MAX);
+        let (mut ask_again, until) = (Some(Instant::now() + AGENTS_LEAVE), Instant::now() + LAST);
+        while (self.agent.is_some() || !self.launchers.is_empty()) && Instant::now() < until {
+            receiver.turn(Duration::from_millis(50)).context("the line to the agents broke")?;
+            for heard in heard.try_iter() {
+                match heard {
+                    Heard::LauncherEnded(launch) => {
+                        if let Some(mut running) = self.launchers.remove(&launch) {
+                            let _ = running.started.reap();
+                        }
+                    }
+                    Heard::AgentEnded => {
+                        if let Some(mut agent) = self.agent.take() {
+                            let _ = agent.reap();
+                        }
+                    }
+                    Heard::Signal(Signal::SIGINT) => {
+                        self.launchers.values().for_each(|running| running.started.signal(Signal::SIGKILL))
+                    }
+                    Heard::Signal(_) => {}
+                }
+            }
+            self.kill_the_late();
+            // Agents leave by themselves, if they have heard.
+            if ask_again.is_some_and(|at| Instant::now() >= at) {
+                ask_again = None;
+                self.agent.iter().for_each(|agent| agent.signal(Signal::SIGTERM));
+            }
+        }
+        self.launchers.values().for_each(|running| running.started.signal(Signal::SIGKILL));
+        if let Some(agent) = &self.agent {
+            agent.signal(Signal::SIGKILL);
+        }
+        self.store.close();
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,250 @@
+//! The command lines of launchers.
+//!
+//! Comes in: the program with its arguments, how many ranks, on which nodes, and what the ranks' environment is to say. Goes out: a command. What
+//! must hold: arguments never pass a shell, but those of a template that asks for one by itself; a launcher is told from another by
+//! what it says of itself, not by its name.
+
+use crate::bounded;
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a launcher may take to say what it is.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST: usize = 64 << 10;
+
+/// What starts the ranks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Launcher {
+    /// Nothing: the program is the one rank.
+    Direct,
+    /// OpenMPI's `mpirun`, with its major version.
+    OpenMpi(String, u32),
+    /// MPICH's `mpiexec` (hydra).
+    Mpich(String),
+    /// Slurm's `srun`, with its kind of MPI (`--mpi`).
+    Srun(String),
+    /// A site's own, by a template: words with `{ranks}`, `{hosts}` and `{command}`.
+    Template(Vec<String>),
+}
+
+/// Why there is no launcher.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum LauncherError {
+    /// It can't be run.
+    #[error("{0} can't be run: {1}; name another with --launcher")]
+    Missing(String, String),
+    /// It says nothing that is known.
+    #[error(
+        "{0} is neither OpenMPI's nor MPICH's: give a template with --launcher, as in 'my-mpirun -n {{ranks}} {{command}}'"
+    )]
+    Unknown(String),
+    /// Without the program nothing runs.
+    #[error("a template for a launcher has {{command}} as a word of its own, for the program with its arguments")]
+    NoCommand,
+    /// It names something that is not known.
+    #[error("{{{0}}} stands for nothing; there are {{ranks}}, {{hosts}} and {{command}}")]
+    Placeholder(String),
+}
+
+/// What is launched.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// The program with its arguments.
+    pub command: &'a [OsString],
+    /// How many ranks.
+    pub ranks: u32,
+    /// The nodes, where there is more than this one.
+    pub nodes: &'a [String],
+    /// What the ranks find in their environment.
+    pub environment: &'a [(String, String)],
+    /// Whether each line that the job prints begins with its rank.
+    pub label: bool,
+}
+
+impl Launcher {
+    /// What a user names: `direct`, a program such as `mpirun`, or a template.
+    ///
+    /// # Errors
+    /// [`LauncherError`].
+    pub fn named(name: &str) -> Result<Self, LauncherError> {
+        if name == "direct" {
+            return Ok(Self::Direct);
+        }
+        let words: Vec<String> = name.split_ascii_whitespace().map(str::to_owned).collect();
+        match words.as_slice() {
+            [program] => Self::of_program(program),
+            _ => Self::template(words),
+        }
+    }
+
+    fn template(words: Vec<String>) -> Result<Self, LauncherError> {
+        for word in &words {
+            for piece in word.split('{').skip(1) {
+                let name = piece.split('}').next().unwrap_or_default();
+                if !["ranks", "hosts", "command"].contains(&name) {
+                    return Err(LauncherError::Placeholder(name.to_owned()));
+                }
+            }
+        }
+        match words.iter().skip(1).any(|word| word == "{command}") {
+            true => Ok(Self::Template(words)),
+            false => Err(LauncherError::NoCommand),
+        }
+    }
+
+    /// Asks a launcher what it is.
+    fn of_program(program: &str) -> Result<Self, LauncherError> {
+        let shown = program.to_owned();
+        let mut command = Command::new(program);
+        command.arg("--version");
+        let ran = bounded::run(command, Vec::new(), PATIENCE, LONGEST)
+            .map_err(|error| LauncherError::Missing(shown.clone(), error.to_string()))?;
+        let said = String::from_utf8_lossy(&ran.printed).into_owned() + &String::from_utf8_lossy(&ran.complained);
+        Self::of_words(program, &said).ok_or(LauncherError::Unknown(shown))
+    }
+
+    /// By what `--version` says.
+    fn of_words(program: &str, said: &str) -> Option<Self> {
+        let lower = said.to_lowercase();
+        // `mpirun (Open MPI) 5.0.11`, `mpirun.openmpi (OpenRTE) 4.1.4`; `HYDRA build details:`
+        if let Some((_, version)) = ["Open MPI)", "OpenRTE)", "PRRTE)"].iter().find_map(|name| said.split_once(name)) {
+            let major = version.trim_start().split('.').next().and_then(|major| major.parse().ok()).unwrap_or(4);
+            return Some(Self::OpenMpi(program.to_owned(), major));
+        }
+        lower.contains("hydra").then(|| Self::Mpich(program.to_owned()))
+    }
+
+    /// What it is, for people and the journal.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Direct => "the program itself".to_owned(),
+            Self::OpenMpi(program, major) => format!("{program} (OpenMPI {major})"),
+            Self::Mpich(program) => format!("{program} (MPICH)"),
+            Self::Srun(mpi) => format!("srun --mpi={mpi}"),
+            Self::Template(words) => words.first().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The command that launches the ranks.
+    #[must_use]
+    pub fn command(&self, order: &Order<'_>) -> Command {
+        let mut words: Vec<OsString> = Vec::new();
+        let ranks = order.ranks.to_string();
+        let hosts = order.nodes.join(",");
+        let mut push = |some: &[&str]| words.extend(some.iter().map(OsString::from));
+        match self {
+            Self::Direct => {}
+            Self::OpenMpi(program, major) => {
+                let new = *major >= 5;
+                push(&[program, "-n", &ranks]);
+                if !order.nodes.is_empty() {
+                    push(&["--host", &hosts]);
+                    // Its own defaults notice a lost node after minutes.
+                    for (name, value) in [("time", "2"), ("intvl", "1"), ("probes", "3")] {
+                        push(&[if new { "--prtemca" } else { "--mca" }, &format!("oob_tcp_keepalive_{name}"), value]);
+                    }
+                }
+                if order.label {
+                    push(if new { &["--output", "tag"] } else { &["--tag-output"] });
+                }
+                order.environment.iter().for_each(|(name, _)| push(&["-x", name]));
+            }
+            Self::Mpich(program) => {
+                push(&[program, "-n", &ranks]);
+                if !order.nodes.is_empty() {
+                    push(&["-hosts", &hosts]);
+                }
+                if order.label {
+                    push(&["-prepend-rank"]);
+                }
+            }
+            Self::Srun(mpi) => {
+                // One rank that dies would leave the others hanging; a step that is dead already still holds its processors.
+                push(&["srun", "--kill-on-bad-exit=1", "--overlap", &format!("--mpi={mpi}"), "-n", &ranks]);
+                if !order.nodes.is_empty() {
+                    push(&["-N", &order.nodes.len().to_string(), "-w", &hosts]);
+                    let nodes = u32::try_from(order.nodes.len()).unwrap_or(u32::MAX);
+                    // By itself it fills the first node and leaves one for each other.
+                    if order.ranks.is_multiple_of(nodes) {
+                        push(&["--ntasks-per-node", &(order.ranks / nodes).to_string()]);
+                    }
+                }
+                if order.label {
+                    push(&["--label"]);
+                }
+            }
+            Self::Template(template) => {
+                for word in template {
+                    match word.as_str() {
+                        "{command}" => words.extend(order.command.iter().cloned()),
+                        _ => words.push(word.replace("{ranks}", &ranks).replace("{hosts}", &hosts).into()),
+                    }
+                }
+            }
+        }
+        if !matches!(self, Self::Template(_)) {
+            words.extend(order.command.iter().cloned());
+        }
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).envs(order.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(launcher: &Launcher, nodes: &[&str], label: bool) -> String {
+        let command: Vec<OsString> = ["./sea", "--size", "a b"].map(Into::into).to_vec();
+        let nodes: Vec<String> = nodes.iter().map(|node| (*node).to_owned()).collect();
+        let environment = [("PITON_INTERNAL_RUN".to_owned(), "7".to_owned())];
+        let order = Order { command: &command, ranks: 4, nodes: &nodes, environment: &environment, label };
+        let command = launcher.command(&order);
+        assert!(command.get_envs().any(|(name, value)| name == "PITON_INTERNAL_RUN" && value == Some("7".as_ref())));
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn launchers_are_told_by_what_they_say() {
+        let of = |said: &str| Launcher::of_words("mpirun", said);
+        assert_eq!(of("mpirun (Open MPI) 4.1.4\n\nReport bugs to"), Some(Launcher::OpenMpi("mpirun".into(), 4)));
+        assert_eq!(of("mpirun.openmpi (OpenRTE) 4.1.4\n"), Some(Launcher::OpenMpi("mpirun".into(), 4)));
+        assert_eq!(of("mpirun (Open MPI) 5.0.11\n"), Some(Launcher::OpenMpi("mpirun".into(), 5)));
+        assert_eq!(of("HYDRA build details:\n    Version: 4.0.2\n"), Some(Launcher::Mpich("mpirun".into())));
+        assert_eq!(of("Intel(R) MPI Library for Linux"), None);
+        assert!(matches!(Launcher::named("piton-no-such-mpirun"), Err(LauncherError::Missing(..))));
+        assert_eq!(Launcher::named("true"), Err(LauncherError::Unknown("true".into())));
+        assert_eq!(Launcher::named("direct"), Ok(Launcher::Direct));
+    }
+
+    #[test]
+    fn command_lines_are_what_each_launcher_takes() {
+        assert_eq!(line(&Launcher::Direct, &[], false), "./sea|--size|a b");
+        let open4 = Launcher::OpenMpi("mpirun".into(), 4);
+        assert_eq!(line(&open4, &[], true), "mpirun|-n|4|--tag-output|-x|PITON_INTERNAL_RUN|./sea|--size|a b");
+        let with_nodes = line(&open4, &["n1", "n2"], false);
+        assert!(with_nodes.starts_with("mpirun|-n|4|--host|n1,n2|--mca|oob_tcp_keepalive_time|2|"), "{with_nodes}");
+        let open5 = line(&Launcher::OpenMpi("mpirun".into(), 5), &["n1"], true);
+        assert!(open5.contains("|--prtemca|oob_tcp_keepalive_time|2|") && open5.contains("|--output|tag|"), "{open5}");
+        let mpich = Launcher::Mpich("mpiexec".into());
+        assert_eq!(line(&mpich, &["n1"], true), "mpiexec|-n|4|-hosts|n1|-prepend-rank|./sea|--size|a b");
+        let srun = Launcher::Srun("pmix".into());
+        assert_eq!(
+            line(&srun, &["n1", "n2"], true),
+            "srun|--kill-on-bad-exit=1|--overlap|--mpi=pmix|-n|4|-N|2|-w|n1,n2|--ntasks-per-node|2|--label|./sea|--size|a b"
+        );
+        let template = Launcher::named("flux run -n {ranks} --requires=hosts:{hosts} {command}").expect("a template");
+        assert_eq!(line(&template, &["n1", "n2"], false), "flux|run|-n|4|--requires=hosts:n1,n2|./sea|--size|a b");
+    }
+
+    #[test]
+    fn a_template_must_make_sense() {
+        assert_eq!(Launcher::named("flux run -n {ranks}"), Err(LauncherError::NoCommand));
+        assert_eq!(Launcher::named("flux run -n {rank} {command}"), Err(LauncherError::Placeholder("rank".into())));
+    }
+}

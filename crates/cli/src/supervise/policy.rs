@@ -1,0 +1,1078 @@
+//! What a supervisor does about what happens: events in, actions out.
+//!
+//! Comes in: what agents found, how the launcher ended, what the user wants, and the time. Goes out: what to do, and how it all ends. What must
+//! hold: one launch runs at a time; after every failure the job is launched again, or ends with the reason; it never goes round in circles: what
+//! fails again and again at one step, or before its first, ends; nothing here reads a clock or touches a process.
+//!
+//! ```text
+//!            launch                     a rank, a node or the launcher fails
+//! (begin) ──────────► running ───────────────────────────────────────────────► ending ◄─┐
+//!    ▲                 │  │ the launcher ends, and nobody says why                │     │
+//!    │                 │  └──────────────────────────────► settling ─────────────┘     │
+//!    │                 │ asked to stop                        │ it was in order         │
+//!    │                 ├──────────► leaving ──────────────────┤        it fails meanwhile
+//!    │                 │ finished      │ halted               ▼                         │
+//!    │                 └───────────────┴───────────────────► over ◄─── limits, no nodes ┤
+//!    │                                                                                  │
+//!    └──── resting (longer each time that nothing new was computed) ◄──── ranks gone ───┘
+//! ```
+//!
+//! In `ending` the ranks are killed wherever an agent can reach them; what can't be reached is not waited for.
+
+use super::nodes::NodeBook;
+use piton::journal::Event;
+use piton::watch::{Action as Wanted, Finding};
+use std::collections::VecDeque;
+
+/// How long agents get to say what has happened, once the launcher has ended by itself, seconds.
+const SETTLE: f64 = 0.5;
+/// How long ranks get to be gone once they were killed, seconds; what is not gone then can't be reached.
+const END: f64 = 3.0;
+/// Where all ranks of a node wait, somebody elsewhere may be to blame, or a node be lost: so long it takes until that is known, seconds.
+const WAIT: f64 = 5.0;
+/// How long ranks of a job that is to stop get to come, so that they can be asked for a checkpoint, seconds.
+const COME: f64 = 5.0;
+/// The first rest and the longest one, seconds.
+const REST_FIRST: f64 = 1.0;
+const REST_MOST: f64 = 60.0;
+/// A launch that takes so many times what the first one took until its ranks came, and so many seconds, hangs.
+const START_FACTOR: f64 = 10.0;
+const START_FLOOR: f64 = 15.0;
+/// So many launches in a row that never computed a step are enough; so many where the program itself ended them.
+const NEVER_COMPUTED: usize = 4;
+const NEVER_COMPUTED_OWN: usize = 2;
+/// So many launches in a row that the program itself ended at the same step are enough.
+const SAME_STEP: usize = 3;
+/// Launches that are remembered.
+const REMEMBERED: usize = 64;
+const HOUR: f64 = 3600.0;
+
+/// When enough is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Launches in all; 0: no limit.
+    pub launches: u32,
+    /// Launches within an hour; 0: no limit.
+    pub launches_per_hour: u32,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// By itself.
+    Exit(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl Status {
+    /// As a shell has it.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exit(status) => status,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+
+    /// What a launcher's status says of its ranks: shells and launchers pass a signal on as 128 and its number.
+    #[must_use]
+    pub fn of_launcher(self) -> Self {
+        match self {
+            Self::Exit(status @ 129..=192) => Self::Signal(status - 128),
+            other => other,
+        }
+    }
+
+    /// Whether it is the program's own doing: an end of its own will, or a signal that only faults of programs bring.
+    #[must_use]
+    pub fn is_own(self) -> bool {
+        match self {
+            Self::Exit(status) => status != 0,
+            Self::Signal(signal) => {
+                use nix::libc;
+                [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGSYS, libc::SIGTRAP]
+                    .contains(&signal)
+            }
+        }
+    }
+
+    /// What a finding's label `exit` says.
+    #[must_use]
+    pub fn of_label(label: &str) -> Option<Self> {
+        if let Some(status) = label.strip_prefix("exit status ") {
+            return status.parse().ok().map(Self::Exit);
+        }
+        label.strip_prefix("signal ")?.split(' ').next()?.parse().ok().map(Self::Signal)
+    }
+}
+
+/// What the store says of an attempt whose launcher has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// The application has come to its end.
+    Finished,
+    /// It stopped after a checkpoint, as it was asked to.
+    Halted,
+    /// Neither.
+    Nothing,
+}
+
+/// What the user, or the batch system, wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// A checkpoint, and then the end.
+    Stop,
+    /// The same, since the time is nearly up: it is to go on as soon as it can.
+    TimeUp,
+    /// The end, now.
+    StopNow,
+    /// A checkpoint.
+    Checkpoint,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The ranks of a launch have said who they are.
+    Came {
+        /// The launch.
+        launch: u32,
+        /// How many ranks the job has.
+        world: u32,
+    },
+    /// All ranks of a launch have computed; the least step of theirs.
+    Step {
+        /// The launch.
+        launch: u32,
+        /// The step.
+        step: u64,
+    },
+    /// An agent found something.
+    Found {
+        /// The launch.
+        launch: u32,
+        /// What.
+        finding: Finding,
+    },
+    /// All ranks of a launch that can be reached are gone.
+    Gone {
+        /// The launch.
+        launch: u32,
+    },
+    /// Nothing is heard of a node any more.
+    NodeLost {
+        /// Which.
+        node: String,
+    },
+    /// It is heard of again.
+    NodeBack {
+        /// Which.
+        node: String,
+    },
+    /// The launcher of a launch has ended.
+    Ended {
+        /// The launch.
+        launch: u32,
+        /// How.
+        status: Status,
+        /// What the store says of the attempt.
+        mark: Mark,
+        /// The last of what it printed that tells of something wrong.
+        evidence: Vec<String>,
+    },
+    /// The launcher could not be started.
+    NoLauncher {
+        /// Why.
+        why: String,
+    },
+    /// Somebody wants something.
+    Wanted(Wish),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Launch the job on these nodes.
+    Launch {
+        /// The number of the launch, from 1.
+        launch: u32,
+        /// Where.
+        nodes: Vec<String>,
+    },
+    /// End the ranks of this launch and of all before it, and its launcher.
+    End {
+        /// The launch.
+        launch: u32,
+        /// Why.
+        reason: String,
+    },
+    /// Ask the ranks for a checkpoint, and whether they are to stop then.
+    Ask {
+        /// Whether they are to stop.
+        halt: bool,
+    },
+    /// Write this to the journal of this launch's attempt.
+    Tell {
+        /// The launch.
+        launch: u32,
+        /// What.
+        event: Event,
+    },
+    /// Write down why the attempt of this launch ended, and whether that was a failure, for the schedule of checkpoints.
+    Explain {
+        /// The launch.
+        launch: u32,
+        /// Whether it was a failure.
+        failure: bool,
+        /// What happened.
+        reason: String,
+    },
+    /// Tell the user.
+    Say(String),
+    /// It is over.
+    Over(Outcome),
+}
+
+/// How it all ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The application came to its end, with this status.
+    Finished(i32),
+    /// It stopped with a checkpoint, and is to be launched another time.
+    Again {
+        /// Why.
+        why: String,
+        /// Nobody wants it to rest: as soon as there are nodes and time again.
+        soon: bool,
+    },
+    /// It was stopped at once, as the user wanted.
+    Stopped,
+    /// It failed for good.
+    Failed {
+        /// Why.
+        why: String,
+        /// The program's own status, where it had one.
+        status: Option<i32>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    Running,
+    /// The launcher has ended; agents may still say why.
+    Settling {
+        until: f64,
+    },
+    /// Ranks are being killed.
+    Ending {
+        until: f64,
+    },
+    /// Nothing runs until then.
+    Resting {
+        until: f64,
+    },
+    Over,
+}
+
+/// What is known of the failure of a launch.
+#[derive(Debug, Clone, PartialEq)]
+struct Failure {
+    number: u32,
+    summary: String,
+    status: Option<Status>,
+    own: bool,
+    excused: bool,
+}
+
+/// A failure that no later launch has computed after.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Open {
+    number: u32,
+    at: f64,
+}
+
+/// A launch.
+#[derive(Debug, Clone)]
+struct Launch {
+    number: u32,
+    at: f64,
+    nodes: Vec<String>,
+    came: Option<f64>,
+    step: Option<u64>,
+    ended: Option<Status>,
+    /// The last of what it printed that tells of something wrong.
+    evidence: Vec<String>,
+    gone: bool,
+    failure: Option<Failure>,
+    /// All ranks of a node wait, and nobody has said for whom: what was found, by when it is taken at its word, and the step.
+    waits: Option<(String, f64, Option<u64>)>,
+}
+
+impl Launch {
+    fn new(number: u32, at: f64, nodes: Vec<String>) -> Self {
+        let evidence = Vec::new();
+        Self {
+            number,
+            at,
+            nodes,
+            came: None,
+            step: None,
+            ended: None,
+            evidence,
+            gone: false,
+            failure: None,
+            waits: None,
+        }
+    }
+}
+
+/// What became of a launch.
+#[derive(Debug, Clone, PartialEq)]
+struct Past {
+    step: Option<u64>,
+    own: bool,
+    /// It came further than all before it.
+    further: bool,
+    /// It failed by the loss of a node, which waiting does not mend.
+    excused: bool,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Policy {
+    limits: Limits,
+    nodes: NodeBook,
+    /// Nodes that a launch gets, and ranks that the job must have, where that is known.
+    wanted: usize,
+    ranks: Option<u32>,
+    phase: Phase,
+    current: Launch,
+    past: VecDeque<Past>,
+    launched: VecDeque<f64>,
+    furthest: Option<u64>,
+    /// How long the first launch took until its ranks came.
+    usual_start: Option<f64>,
+    failures: u32,
+    open: Option<Open>,
+    leaving: bool,
+    /// It is to stop for want of time, not of will.
+    soon: bool,
+    /// Where it is to stop, and its ranks have not come by then, it is ended.
+    leave_by: f64,
+    out: Vec<Action>,
+}
+
+impl Policy {
+    /// One for a job that gets `wanted` of the nodes, and is to have so many ranks where that is known.
+    #[must_use]
+    pub fn new(limits: Limits, nodes: NodeBook, wanted: usize, ranks: Option<u32>) -> Self {
+        Self {
+            limits,
+            nodes,
+            wanted,
+            ranks,
+            phase: Phase::Over,
+            current: Launch::new(0, 0.0, Vec::new()),
+            past: VecDeque::new(),
+            launched: VecDeque::new(),
+            furthest: None,
+            usual_start: None,
+            failures: 0,
+            open: None,
+            leaving: false,
+            soon: false,
+            leave_by: f64::INFINITY,
+            out: Vec::new(),
+        }
+    }
+
+    /// The first launch.
+    pub fn begin(&mut self, now: f64) -> Vec<Action> {
+        self.launch(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// Something happened.
+    pub fn take(&mut self, now: f64, input: Input) -> Vec<Action> {
+        if self.phase != Phase::Over {
+            self.handle(now, input);
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// What comes with time; to be called now and then, and at [`Self::next`].
+    pub fn advance(&mut self, now: f64) -> Vec<Action> {
+        match self.phase {
+            Phase::Settling { until } if now >= until => self.settle(now),
+            Phase::Ending { until } if now >= until => self.after_the_end(now),
+            Phase::Resting { until } if now >= until => self.launch(now),
+            Phase::Running if self.leaving && self.current.came.is_none() && now >= self.leave_by => {
+                let reason = "it is to stop, and its ranks have not come".to_owned();
+                self.out.push(Action::End { launch: self.current.number, reason: reason.clone() });
+                self.over_for_now(reason);
+            }
+            Phase::Running if self.current.waits.as_ref().is_some_and(|(_, until, _)| now >= *until) => {
+                if let Some((summary, ..)) = self.current.waits.take() {
+                    self.fail(now, "RanksDeadLocked", summary, Place::default());
+                }
+            }
+            Phase::Running if self.starts_too_long(now) => {
+                let seconds = now - self.current.at;
+                let summary = format!("the ranks have not come for {seconds:.0} s since they were launched");
+                self.fail(now, "StartHangs", summary, Place::default());
+            }
+            _ => {}
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Self::advance`] is to be called at the latest.
+    #[must_use]
+    pub fn next(&self) -> Option<f64> {
+        match self.phase {
+            Phase::Settling { until } | Phase::Ending { until } | Phase::Resting { until } => Some(until),
+            Phase::Running if self.current.came.is_none() => {
+                let start = self.start_limit().map_or(f64::INFINITY, |limit| self.current.at + limit);
+                Some(start.min(self.leave_by)).filter(|next| next.is_finite())
+            }
+            Phase::Running => self.current.waits.as_ref().map(|(_, until, _)| *until),
+            Phase::Over => None,
+        }
+    }
+
+    /// Launches so far.
+    #[must_use]
+    pub fn launches(&self) -> u32 {
+        self.current.number
+    }
+
+    fn start_limit(&self) -> Option<f64> {
+        if self.current.came.is_some() {
+            return None;
+        }
+        self.usual_start.map(|usual| (START_FACTOR * usual).max(START_FLOOR))
+    }
+
+    fn starts_too_long(&self, now: f64) -> bool {
+        self.start_limit().is_some_and(|limit| now - self.current.at > limit)
+    }
+
+    fn say(&mut self, text: impl Into<String>) {
+        self.out.push(Action::Say(text.into()));
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.out.push(Action::Tell { launch: self.current.number, event });
+    }
+
+    fn over(&mut self, outcome: Outcome) {
+        let text = match &outcome {
+            Outcome::Finished(_) => "finished".to_owned(),
+            Outcome::Again { why, .. } => format!("to be launched again: {why}"),
+            Outcome::Stopped => "stopped at once".to_owned(),
+            Outcome::Failed { why, .. } => format!("failed: {why}"),
+        };
+        self.tell(Event::SupervisorEnded { outcome: text, launches: self.current.number });
+        self.phase = Phase::Over;
+        self.out.push(Action::Over(outcome));
+    }
+
+    fn over_for_now(&mut self, why: String) {
+        self.over(Outcome::Again { why, soon: self.soon });
+    }
+
+    fn launch(&mut self, now: f64) {
+        let Some(nodes) = self.nodes.choose(self.wanted) else {
+            let why = format!("fewer than {} nodes are good", self.wanted);
+            return self.over(Outcome::Again { why, soon: true });
+        };
+        self.nodes.used(&nodes);
+        let number = self.current.number + 1;
+        self.current = Launch::new(number, now, nodes.clone());
+        self.launched.push_back(now);
+        self.phase = Phase::Running;
+        self.out.push(Action::Launch { launch: number, nodes });
+    }
+
+    fn handle(&mut self, now: f64, input: Input) {
+        let current = self.current.number;
+        match input {
+            Input::Came { launch, world } if launch == current => self.came(now, world),
+            Input::Step { launch, step } if launch == current => self.stepped(now, step),
+            Input::Found { launch, finding } if launch == current => self.found(now, &finding),
+            Input::Gone { launch } if launch == current => {
+                self.current.gone = true;
+                if matches!(self.phase, Phase::Ending { .. }) {
+                    self.after_the_end(now);
+                }
+            }
+            Input::NodeLost { node } => {
+                self.nodes.lost(&node);
+                if self.phase == Phase::Running && self.current.nodes.contains(&node) {
+                    let summary = format!("nothing is heard of node {node}");
+                    self.fail(now, "NodeLost", summary, Place { node: Some(node), ..Place::default() });
+                }
+            }
+            Input::NodeBack { node } => self.nodes.back(&node),
+            Input::Ended { launch, status, mark, evidence } if launch == current => {
+                self.launcher_ended(now, status, mark, evidence);
+            }
+            // As shells have it for what can't be started.
+            Input::NoLauncher { why } => self.over(Outcome::Failed { why, status: Some(127) }),
+            Input::Wanted(wish) => self.wanted_by_the_user(now, wish),
+            _ => {}
+        }
+    }
+
+    fn came(&mut self, now: f64, world: u32) {
+        if self.current.came.is_some() {
+            return;
+        }
+        self.current.came = Some(now);
+        self.usual_start.get_or_insert(now - self.current.at);
+        if self.leaving {
+            self.out.push(Action::Ask { halt: true });
+        }
+        if let Some(ranks) = self.ranks.filter(|ranks| *ranks != world) {
+            let why = format!(
+                "the job has {world} ranks and not {ranks}: most likely the launcher belongs to another MPI than the program is linked with"
+            );
+            self.out.push(Action::End { launch: self.current.number, reason: why.clone() });
+            self.over(Outcome::Failed { why, status: None });
+        }
+    }
+
+    fn stepped(&mut self, now: f64, step: u64) {
+        let first = self.current.step.is_none();
+        if self.current.waits.as_ref().is_some_and(|(_, _, at)| Some(step) > *at) {
+            self.current.waits = None;
+        }
+        self.current.step = Some(step);
+        if first && let Some(failure) = self.open.take() {
+            let seconds = now - failure.at;
+            self.tell(Event::FailureRecovered { failure: failure.number, step, seconds });
+            self.say(format!("computing again at step {step}, {seconds:.1} s after the failure"));
+        }
+    }
+
+    fn found(&mut self, now: f64, finding: &Finding) {
+        if finding.rule == "RanksWait" && self.phase == Phase::Running {
+            let summary = format!("ranks wait for each other: {}", finding.summary);
+            self.current.waits.get_or_insert((summary, now + WAIT, self.current.step));
+            return;
+        }
+        if finding.action != Wanted::StopAttempt || !matches!(self.phase, Phase::Running | Phase::Settling { .. }) {
+            return;
+        }
+        let label = |name: &str| finding.labels.get(name);
+        let place = Place {
+            rank: label("rank").and_then(|rank| rank.parse().ok()),
+            node: label("node").cloned(),
+            status: label("exit").and_then(|exit| Status::of_label(exit)),
+            evidence: Vec::new(),
+        };
+        if finding.rule == "RankQuit" {
+            // It may be on purpose, without `finish`: the launcher tells.
+            if self.phase == Phase::Running {
+                self.phase = Phase::Settling { until: now + END };
+            }
+            return;
+        }
+        self.fail(now, &finding.rule, finding.summary.clone(), place);
+    }
+
+    fn launcher_ended(&mut self, now: f64, status: Status, mark: Mark, evidence: Vec<String>) {
+        self.current.ended = Some(status);
+        self.current.evidence = evidence;
+        match (self.phase, mark) {
+            // Whatever failed just before: it has come to its end.
+            (_, Mark::Finished) => self.over(Outcome::Finished(status.code())),
+            (Phase::Running | Phase::Settling { .. }, Mark::Halted) => {
+                let why = "it stopped with a checkpoint, as it was asked to";
+                self.explain(false, why);
+                self.over_for_now(why.to_owned());
+            }
+            (Phase::Running | Phase::Settling { .. }, Mark::Nothing) => {
+                self.phase = Phase::Settling { until: now + SETTLE };
+            }
+            (Phase::Ending { .. }, _) if self.current.gone => self.after_the_end(now),
+            _ => {}
+        }
+    }
+
+    /// Nobody has said why the launcher ended, or a rank: it is taken by its own word.
+    fn settle(&mut self, now: f64) {
+        match self.current.ended {
+            None => {
+                let summary = "a rank ended in order while others compute".to_owned();
+                self.fail(now, "RankQuit", summary, Place::default());
+            }
+            // A program may do without `finish`.
+            Some(Status::Exit(0)) => self.over(Outcome::Finished(0)),
+            Some(status) => {
+                let how = match status {
+                    Status::Exit(status) => format!("with status {status}"),
+                    Status::Signal(signal) => format!("by signal {signal}"),
+                };
+                let place = Place { status: Some(status.of_launcher()), ..Place::default() };
+                self.fail(now, "LauncherEnded", format!("the launcher ended {how}"), place);
+            }
+        }
+    }
+
+    /// Why the attempt ended, for whoever counts failures.
+    fn explain(&mut self, failure: bool, reason: &str) {
+        self.out.push(Action::Explain { launch: self.current.number, failure, reason: reason.to_owned() });
+    }
+
+    fn fail(&mut self, now: f64, class: &str, summary: String, place: Place) {
+        self.failures += 1;
+        let (number, Place { rank, node, status, mut evidence }) = (self.failures, place);
+        evidence.append(&mut self.current.evidence);
+        self.say(format!("failure {number}: {summary}"));
+        evidence.iter().for_each(|line| self.out.push(Action::Say(format!("  {line}"))));
+        self.tell(Event::FailureDetected { failure: number, class: class.to_owned(), summary: summary.clone() });
+        self.tell(Event::FailureLocated { failure: number, rank, node: node.clone(), evidence });
+        self.explain(true, &summary);
+        self.out.push(Action::End { launch: self.current.number, reason: summary.clone() });
+        // A program that faults does so wherever it runs.
+        let own = status.is_some_and(Status::is_own);
+        if let Some(node) = node.filter(|_| !own)
+            && self.nodes.failed(&node)
+        {
+            self.say(format!("node {node} has failed too often and is left out from now on"));
+        }
+        self.open.get_or_insert(Open { number, at: now });
+        self.current.failure = Some(Failure { number, summary, status, own, excused: class == "NodeLost" });
+        self.phase = Phase::Ending { until: now + END };
+        // Where no rank ever came, the launcher was all there was.
+        if self.current.gone || (self.current.ended.is_some() && self.current.came.is_none()) {
+            self.after_the_end(now);
+        }
+    }
+
+    /// The ranks are gone, or out of reach: what next?
+    fn after_the_end(&mut self, now: f64) {
+        let Some(failure) = self.current.failure.clone() else { return };
+        let further = self.current.step > self.furthest;
+        self.furthest = self.furthest.max(self.current.step);
+        self.past.push_back(Past { step: self.current.step, own: failure.own, further, excused: failure.excused });
+        if self.past.len() > REMEMBERED {
+            self.past.pop_front();
+        }
+        if self.leaving {
+            return self.over_for_now(format!("it failed while it was to stop: {}", failure.summary));
+        }
+        if let Some(why) = self.is_enough(now) {
+            let status = failure.status.map(Status::code).filter(|_| failure.own);
+            self.handled(&failure, format!("given up: {why}"));
+            return self.over(Outcome::Failed { why: format!("{why}; at last: {}", failure.summary), status });
+        }
+        let rest = self.rest();
+        let words =
+            if rest > 0.0 { format!("to be launched again in {rest:.0} s") } else { "launched again".to_owned() };
+        self.handled(&failure, words.clone());
+        if rest > 0.0 {
+            self.say(words);
+            self.phase = Phase::Resting { until: now + rest };
+        } else {
+            self.launch(now);
+        }
+    }
+
+    fn handled(&mut self, failure: &Failure, action: String) {
+        self.tell(Event::FailureHandled { failure: failure.number, action });
+    }
+
+    /// How long to wait before the next launch: not at all while each gets further than those before.
+    fn rest(&self) -> f64 {
+        if self.past.back().is_some_and(|past| past.excused) {
+            return 0.0;
+        }
+        let idle = self.past.iter().rev().take_while(|past| !past.further).count();
+        match idle {
+            0 => 0.0,
+            idle => (REST_FIRST * 2f64.powi(i32::try_from(idle.min(16)).unwrap_or(16) - 1)).min(REST_MOST),
+        }
+    }
+
+    /// Whether the job is to be launched no more, and why.
+    fn is_enough(&self, now: f64) -> Option<String> {
+        let idle = self.past.iter().rev().take_while(|past| past.step.is_none());
+        let (mut never, mut never_own) = (0, 0);
+        idle.for_each(|past| (never, never_own) = (never + 1, never_own + usize::from(past.own)));
+        if never_own >= NEVER_COMPUTED_OWN || (never_own == 1 && self.past.len() == 1) {
+            return Some("the program ends by itself before its first step".to_owned());
+        }
+        if never >= NEVER_COMPUTED {
+            return Some(format!("{never} launches in a row have not come to a step"));
+        }
+        let last = self.past.back()?;
+        let same = self.past.iter().rev().take_while(|past| past.own && past.step == last.step).count();
+        if same >= SAME_STEP {
+            let step = last.step.unwrap_or(0);
+            return Some(format!(
+                "the program itself has ended {same} times in a row at step {step}, which is a fault of its own"
+            ));
+        }
+        let Limits { launches, launches_per_hour } = self.limits;
+        if launches > 0 && self.current.number >= launches {
+            return Some(format!("it was launched {launches} times, which is the limit"));
+        }
+        let lately = self.launched.iter().filter(|at| now - **at < HOUR).count();
+        if launches_per_hour > 0 && lately >= launches_per_hour as usize {
+            return Some(format!("it was launched {lately} times within an hour, which is the limit"));
+        }
+        None
+    }
+
+    fn wanted_by_the_user(&mut self, now: f64, wish: Wish) {
+        self.soon |= wish == Wish::TimeUp;
+        match wish {
+            Wish::Checkpoint => self.out.push(Action::Ask { halt: false }),
+            Wish::StopNow => {
+                self.explain(false, "the user stopped it at once");
+                self.out
+                    .push(Action::End { launch: self.current.number, reason: "the user stops it at once".to_owned() });
+                self.over(Outcome::Stopped);
+            }
+            Wish::Stop | Wish::TimeUp if matches!(self.phase, Phase::Resting { .. }) => {
+                self.over_for_now("it was stopped before it was launched again".to_owned());
+            }
+            Wish::Stop | Wish::TimeUp => {
+                self.leaving = true;
+                match self.current.came {
+                    Some(_) => self.out.push(Action::Ask { halt: true }),
+                    // They are asked as soon as they come.
+                    None => self.leave_by = self.leave_by.min(now + COME),
+                }
+            }
+        }
+    }
+}
+
+/// Where something has failed.
+#[derive(Debug, Default)]
+struct Place {
+    rank: Option<u32>,
+    node: Option<String>,
+    status: Option<Status>,
+    evidence: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use piton::watch::{Labels, Severity};
+
+    const LIMITS: Limits = Limits { launches: 50, launches_per_hour: 20 };
+
+    fn policy(names: &[&str], wanted: usize) -> Policy {
+        let nodes = NodeBook::new(names.iter().map(|name| (*name).to_owned()).collect(), 2);
+        Policy::new(LIMITS, nodes, wanted, Some(4))
+    }
+
+    fn died(exit: &str, node: &str) -> Finding {
+        Finding {
+            rule: "RankDied".into(),
+            severity: Severity::Critical,
+            labels: Labels::from([
+                ("rank".into(), "2".into()),
+                ("node".into(), node.into()),
+                ("exit".into(), exit.into()),
+            ]),
+            summary: "rank 2 died".into(),
+            action: Wanted::StopAttempt,
+            lasts: None,
+        }
+    }
+
+    fn launches(actions: &[Action]) -> Vec<(u32, Vec<&str>)> {
+        let mut found = Vec::new();
+        for action in actions {
+            if let Action::Launch { launch, nodes } = action {
+                found.push((*launch, nodes.iter().map(String::as_str).collect()));
+            }
+        }
+        found
+    }
+
+    fn outcome(actions: &[Action]) -> Option<&Outcome> {
+        actions.iter().find_map(|action| match action {
+            Action::Over(outcome) => Some(outcome),
+            _ => None,
+        })
+    }
+
+    /// Launch `launch` comes at `now`, computes to `step`, and rank 2 dies with `exit`; what follows when all ranks are gone.
+    fn fails(policy: &mut Policy, now: f64, launch: u32, step: Option<u64>, exit: &str) -> Vec<Action> {
+        policy.take(now, Input::Came { launch, world: 4 });
+        if let Some(step) = step {
+            policy.take(now + 1.0, Input::Step { launch, step });
+        }
+        let first = policy.take(now + 2.0, Input::Found { launch, finding: died(exit, "n1") });
+        assert!(
+            first.iter().any(|action| matches!(action, Action::End { launch: ended, .. } if *ended == launch)),
+            "{first:?}"
+        );
+        assert!(launches(&first).is_empty(), "not before its ranks are gone");
+        policy.take(now + 2.1, Input::Gone { launch })
+    }
+
+    #[test]
+    fn a_dead_rank_brings_a_new_launch_as_soon_as_the_others_are_gone() {
+        let mut policy = policy(&["n1"], 1);
+        assert_eq!(launches(&policy.begin(0.0)), [(1, vec!["n1"])]);
+        let next = fails(&mut policy, 1.0, 1, Some(10), "signal 9 (SIGKILL)");
+        assert_eq!(launches(&next), [(2, vec!["n1"])]);
+        // The old launcher ends only now.
+        assert_eq!(
+            policy.take(
+                4.0,
+                Input::Ended { launch: 1, status: Status::Exit(137), mark: Mark::Nothing, evidence: vec![] }
+            ),
+            []
+        );
+        policy.take(4.5, Input::Came { launch: 2, world: 4 });
+        let told = policy.take(5.0, Input::Step { launch: 2, step: 11 });
+        assert!(
+            told.iter().any(|action| matches!(action, Action::Tell { launch: 2, event: Event::FailureRecovered { failure: 1, step: 11, seconds } } if *seconds == 2.0)),
+            "{told:?}"
+        );
+        let end = policy
+            .take(9.0, Input::Ended { launch: 2, status: Status::Exit(0), mark: Mark::Finished, evidence: vec![] });
+        assert_eq!(outcome(&end), Some(&Outcome::Finished(0)));
+        assert_eq!(policy.next(), None);
+    }
+
+    #[test]
+    fn ranks_out_of_reach_are_not_waited_for() {
+        let mut policy = policy(&["n1", "n2", "n3"], 2);
+        policy.begin(0.0);
+        policy.take(1.0, Input::Came { launch: 1, world: 4 });
+        policy.take(2.0, Input::Step { launch: 1, step: 5 });
+        let lost = policy.take(3.0, Input::NodeLost { node: "n2".into() });
+        assert!(lost.iter().any(|action| matches!(action, Action::End { launch: 1, .. })));
+        assert_eq!(policy.advance(3.1), []);
+        let until = policy.next().expect("a limit");
+        assert_eq!(launches(&policy.advance(until)), [(2, vec!["n1", "n3"])]);
+        // The spare is lost as well.
+        policy.take(9.0, Input::NodeLost { node: "n3".into() });
+        let end = policy.advance(20.0);
+        assert!(
+            matches!(outcome(&end), Some(Outcome::Again { why, soon: true }) if why.contains("fewer than 2")),
+            "{end:?}"
+        );
+    }
+
+    #[test]
+    fn who_only_waits_is_accused_last() {
+        let waits = || Finding { rule: "RanksWait".into(), action: Wanted::Nothing, ..died("", "n1") };
+        // A node that is lost is known a little later than that others wait for it.
+        let mut policy = policy(&["n1", "n2", "n3"], 2);
+        policy.begin(0.0);
+        policy.take(1.0, Input::Came { launch: 1, world: 4 });
+        policy.take(2.0, Input::Step { launch: 1, step: 5 });
+        assert_eq!(policy.take(3.0, Input::Found { launch: 1, finding: waits() }), []);
+        let lost = policy.take(5.0, Input::NodeLost { node: "n2".into() });
+        let class = |actions: &[Action]| {
+            actions.iter().find_map(|action| match action {
+                Action::Tell { event: Event::FailureDetected { class, .. }, .. } => Some(class.clone()),
+                _ => None,
+            })
+        };
+        assert_eq!(class(&lost).as_deref(), Some("NodeLost"));
+        // It was slow, no more.
+        let mut policy = self::policy(&["n1", "n2"], 2);
+        policy.begin(0.0);
+        policy.take(1.0, Input::Came { launch: 1, world: 4 });
+        policy.take(2.0, Input::Step { launch: 1, step: 5 });
+        policy.take(3.0, Input::Found { launch: 1, finding: waits() });
+        policy.take(4.0, Input::Step { launch: 1, step: 6 });
+        assert_eq!((policy.next(), policy.advance(20.0)), (None, vec![]));
+        // They do wait for each other.
+        policy.take(21.0, Input::Found { launch: 1, finding: waits() });
+        assert_eq!(policy.next(), Some(26.0));
+        assert_eq!(class(&policy.advance(26.0)).as_deref(), Some("RanksDeadLocked"));
+    }
+
+    #[test]
+    fn a_fault_of_the_program_itself_is_not_repeated_for_ever() {
+        let mut policy = policy(&["n1"], 1);
+        policy.begin(0.0);
+        let mut now = 0.0;
+        for launch in 1..=3 {
+            let next = fails(&mut policy, now, launch, Some(70), "signal 11 (SIGSEGV)");
+            if launch < 3 {
+                // The first came further than all before; the second did not, and the third rests.
+                now += 3.0;
+                let rests = policy.next().filter(|_| launches(&next).is_empty());
+                let rested = rests.map(|until| policy.advance(until)).unwrap_or_default();
+                assert_eq!(launches(&next).len() + launches(&rested).len(), 1, "{launch}");
+            } else {
+                let Some(Outcome::Failed { why, status }) = outcome(&next) else { panic!("{next:?}") };
+                assert!(why.contains("3 times in a row at step 70"), "{why}");
+                assert_eq!(*status, Some(139));
+            }
+            now += 10.0;
+        }
+        // A node that kills its ranks is no fault of the program.
+        let mut policy = self::policy(&["n1"], 1);
+        policy.begin(0.0);
+        assert_eq!(launches(&fails(&mut policy, 0.0, 1, None, "signal 9 (SIGKILL)")).len(), 0, "it rests");
+    }
+
+    #[test]
+    fn what_never_computes_is_given_up() {
+        // The program says at once that it can't: a wrong argument, say.
+        let mut policy = policy(&["n1"], 1);
+        policy.begin(0.0);
+        policy.take(
+            1.0,
+            Input::Ended {
+                launch: 1,
+                status: Status::Exit(2),
+                mark: Mark::Nothing,
+                evidence: vec!["error: what?".into()],
+            },
+        );
+        let until = policy.next().expect("it settles");
+        let actions = policy.advance(until);
+        let gone = policy.take(until + 0.1, Input::Gone { launch: 1 });
+        let end = if gone.is_empty() { actions } else { gone };
+        let Some(Outcome::Failed { why, status: Some(2) }) = outcome(&end) else { panic!("{end:?}") };
+        assert!(why.contains("before its first step"), "{why}");
+        // Killed again and again: four times.
+        let mut policy = self::policy(&["n1", "n2"], 1);
+        policy.begin(0.0);
+        let mut now = 0.0;
+        for launch in 1..=4 {
+            let mut next = fails(&mut policy, now, launch, None, "signal 9 (SIGKILL)");
+            if let Some(until) = policy.next() {
+                next.extend(policy.advance(until));
+            }
+            assert_eq!(outcome(&next).is_some(), launch == 4, "{launch}: {next:?}");
+            now += 100.0;
+        }
+    }
+
+    #[test]
+    fn rests_grow_until_something_new_is_computed() {
+        let mut policy = policy(&["n1"], 1);
+        policy.begin(0.0);
+        let mut rests = Vec::new();
+        let mut now = 0.0;
+        for (launch, step) in [(1, 5), (2, 5), (3, 4), (4, 6), (5, 6)] {
+            let next = fails(&mut policy, now, launch, Some(step), "signal 9 (SIGKILL)");
+            let rest =
+                if launches(&next).is_empty() { policy.next().map(|until| until - (now + 2.1)) } else { Some(0.0) };
+            rests.push(rest.map(f64::round));
+            now += 10.0;
+            policy.advance(now);
+        }
+        assert_eq!(rests, [0.0, 1.0, 2.0, 0.0, 1.0].map(Some));
+    }
+
+    #[test]
+    fn limits_are_kept() {
+        for (limits, most) in
+            [(Limits { launches: 3, launches_per_hour: 0 }, 3), (Limits { launches: 0, launches_per_hour: 5 }, 5)]
+        {
+            let mut policy = Policy::new(limits, NodeBook::new(vec!["n1".into()], 0), 1, None);
+            policy.begin(0.0);
+            let mut now = 0.0;
+            let end = loop {
+                let launch = policy.launches();
+                let actions = fails(&mut policy, now, launch, Some(u64::from(launch)), "signal 9 (SIGKILL)");
+                if let Some(outcome) = outcome(&actions) {
+                    break outcome.clone();
+                }
+                now += 10.0;
+            };
+            assert_eq!(policy.launches(), most);
+            assert!(matches!(&end, Outcome::Failed { why, .. } if why.contains("the limit")), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_asked_to_stop_stops() {
+        let mut policy = policy(&["n1"], 1);
+        policy.begin(0.0);
+        policy.take(1.0, Input::Came { launch: 1, world: 4 });
+        assert_eq!(policy.take(2.0, Input::Wanted(Wish::Checkpoint)), [Action::Ask { halt: false }]);
+        assert_eq!(policy.take(2.0, Input::Wanted(Wish::Stop)), [Action::Ask { halt: true }]);
+        let end =
+            policy.take(3.0, Input::Ended { launch: 1, status: Status::Exit(0), mark: Mark::Halted, evidence: vec![] });
+        assert!(matches!(outcome(&end), Some(Outcome::Again { soon: false, .. })));
+        // A rank dies while it stops: it is not launched again.
+        let mut policy = self::policy(&["n1"], 1);
+        policy.begin(0.0);
+        policy.take(1.0, Input::Came { launch: 1, world: 4 });
+        policy.take(2.0, Input::Wanted(Wish::Stop));
+        let end = fails(&mut policy, 3.0, 1, Some(9), "signal 9 (SIGKILL)");
+        assert!(
+            matches!(outcome(&end), Some(Outcome::Again { soon: false, .. })) && launches(&end).is_empty(),
+            "{end:?}"
+        );
+        // Before its ranks have come they can't be asked.
+        let mut policy = self::policy(&["n1"], 1);
+        policy.begin(0.0);
+        assert_eq!(policy.take(1.0, Input::Wanted(Wish::Stop)), []);
+        assert_eq!(policy.take(2.0, Input::Came { launch: 1, world: 4 }), [Action::Ask { halt: true }]);
+        let mut policy = self::policy(&["n1"], 1);
+        policy.begin(0.0);
+        policy.take(1.0, Input::Wanted(Wish::Stop));
+        assert_eq!(policy.next(), Some(6.0));
+        assert!(matches!(outcome(&policy.advance(6.0)), Some(Outcome::Again { soon: false, .. })));
+        // At once.
+        let mut policy = self::policy(&["n1"], 1);
+        policy.begin(0.0);
+        let end = policy.take(1.0, Input::Wanted(Wish::StopNow));
+        assert_eq!(outcome(&end), Some(&Outcome::Stopped));
+        assert!(end.iter().any(|action| matches!(action, Action::End { .. })));
+    }
+
+    #[test]
+    fn a_program_without_finish_ends_in_order_and_another_mpi_is_told() {
+        let mut policy = policy(&["n1"], 1);
+        policy.begin(0.0);
+        policy.take(1.0, Input::Ended { launch: 1, status: Status::Exit(0), mark: Mark::Nothing, evidence: vec![] });
+        let until = policy.next().expect("it settles");
+        assert_eq!(outcome(&policy.advance(until)), Some(&Outcome::Finished(0)));
+        let mut policy = self::policy(&["n1"], 1);
+        policy.begin(0.0);
+        let end = policy.take(1.0, Input::Came { launch: 1, world: 1 });
+        assert!(matches!(outcome(&end), Some(Outcome::Failed { why, .. }) if why.contains("another MPI")), "{end:?}");
+    }
+
+    #[test]
+    fn a_launch_that_hangs_before_its_ranks_come_is_ended() {
+        let mut policy = policy(&["n1"], 1);
+        policy.begin(0.0);
+        assert_eq!(policy.advance(10_000.0), [], "how long the first one may take is not known");
+        policy.take(10_001.0, Input::Came { launch: 1, world: 4 });
+        let mut policy = self::policy(&["n1"], 1);
+        policy.begin(0.0);
+        assert_eq!(launches(&fails(&mut policy, 2.0, 1, Some(5), "signal 9 (SIGKILL)")).len(), 1);
+        assert_eq!(policy.advance(15.0), []);
+        assert!(policy.advance(30.0).iter().any(|action| matches!(action, Action::End { launch: 2, .. })));
+    }
+
+    #[test]
+    fn statuses_are_read_from_labels() {
+        for (label, status, own) in [
+            ("signal 9 (SIGKILL)", Some(Status::Signal(9)), false),
+            ("signal 11 (SIGSEGV)", Some(Status::Signal(11)), true),
+            ("signal 64", Some(Status::Signal(64)), false),
+            ("exit status 3", Some(Status::Exit(3)), true),
+            ("nobody knows", None, false),
+        ] {
+            assert_eq!(Status::of_label(label), status);
+            assert_eq!(status.is_some_and(Status::is_own), own);
+        }
+        assert_eq!(Status::Signal(9).code(), 137);
+        assert_eq!(Status::Exit(143).of_launcher(), Status::Signal(15));
+        assert_eq!(Status::Exit(101).of_launcher(), Status::Exit(101));
+    }
+}
