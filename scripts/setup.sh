@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what builds and tests need from the system: a C compiler, libclang (for the bindings of MPI), OpenMPI and
-# MPICH. On Debian and Ubuntu with apt, as root or with a sudo that asks no password; elsewhere it says what is missing
+# Installs what builds and tests need from the system: a C compiler, libclang (for the bindings of MPI), OpenMPI, MPICH and
+# Slurm. On Debian and Ubuntu with apt, as root or with a sudo that asks no password; elsewhere it says what is missing
 # and succeeds, so that everything that can run without it does. Quick where all is there.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
@@ -15,6 +15,12 @@ declare -A packages=(
     [openmpi-bin]='runs ranks with OpenMPI'
     [libmpich-dev]='builds with MPICH'
     [mpich]='runs ranks with MPICH'
+    [slurmctld]='tests on a Slurm cluster of namespaces'
+    [slurmd]='tests on a Slurm cluster of namespaces'
+    [slurm-client]='tests on a Slurm cluster of namespaces'
+    [munge]='tests on a Slurm cluster of namespaces'
+    [iproute2]='the network of that cluster'
+    [util-linux]='its namespaces'
 )
 
 missing() {
