@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_secs(1);
 /// While ranks have not all computed a step, so often: whoever waits for them learns of it soon.
 const EVERY_AT_FIRST: Duration = Duration::from_millis(100);
-/// A supervisor that can't be reached for so long is gone, and so are its ranks to be.
-const ORPHANED: Duration = Duration::from_secs(10);
+/// A supervisor that can't be reached for so long is gone, and so are its ranks to be. One that only hangs, with a file system say, comes back before.
+const ORPHANED: Duration = Duration::from_secs(60);
 
 /// The run of a supervisor that an agent belongs to.
 #[derive(Debug, Clone)]

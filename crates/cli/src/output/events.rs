@@ -152,7 +152,7 @@ pub fn sentence(event: &Event) -> (String, Style) {
             format!("computing again at step {step}, {seconds:.1} s after failure {failure}")
         }
         Event::SupervisorEnded { outcome, launches } => {
-            format!("the supervisor ends after {launches} launches: {outcome}")
+            format!("the supervisor ends after {}: {outcome}", human::count(*launches as usize, "launch"))
         }
         Event::RequestSeen { what } => format!("request: {what}"),
         Event::AgreementStopped { reason } => format!("no more checkpoints in this attempt: {reason}"),

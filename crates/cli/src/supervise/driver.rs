@@ -167,7 +167,7 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
         bell,
         began: Instant::now(),
         policy,
-        store: JobStore::default(),
+        store: JobStore::start().context("no thread")?,
         launch: 0,
         launchers: BTreeMap::new(),
         agent: None,
@@ -258,12 +258,7 @@ impl Driver {
     fn hear_line(&mut self, event: Line, receiver: &mut Receiver) {
         match event {
             // Whoever was out of reach may still have ranks that were given up.
-            Line::Joined { node, .. } if self.launch > 1 => {
-                let reason = "it was given up".to_owned();
-                let order = ToAgent::StopAttempt { launch: self.launch - 1, reason, grace: 0.0 };
-                // Where that fails it joins once more.
-                let _ = receiver.order(&node, &order);
-            }
+            Line::Joined { node, .. } => self.end_given_up(&node, receiver),
             Line::Report { node, report, .. } => self.hear_report(&node, report),
             Line::Standing { changes, .. } | Line::Changes { changes, .. } => self.hear_changes(self.launch, changes),
             // This node is there, whatever its agent does.
@@ -274,10 +269,20 @@ impl Driver {
             }
             Line::Back { node, .. } => {
                 self.lost.remove(&node);
+                self.end_given_up(&node, receiver);
                 self.inputs.push(Input::NodeBack { node: node.to_string() });
             }
             Line::Refused { from, reason } => say(&format!("a connection from {from} was refused: {reason}")),
             _ => {}
+        }
+    }
+
+    /// Has the ranks of earlier launches ended that a node may still have.
+    fn end_given_up(&self, node: &str, receiver: &mut Receiver) {
+        if let Some(launch @ 1..) = self.launch.checked_sub(1) {
+            let order = ToAgent::StopAttempt { launch, reason: "it was given up".to_owned(), grace: 0.0 };
+            // Where that fails it joins once more.
+            let _ = receiver.order(node, &order);
         }
     }
 
@@ -293,10 +298,8 @@ impl Driver {
         let Some(attempt) = report.attempt else { return };
         let launch = attempt.launch;
         if launch == self.launch && self.store.epoch(launch).is_none() {
-            match self.store.learn(&attempt) {
-                Ok(()) => self.inputs.push(Input::Came { launch, world: attempt.world }),
-                Err(error) => say(&format!("the store of {} can't be used: {error}", attempt.job)),
-            }
+            self.store.learn(attempt.clone(), |error| say(&format!("the job's store can't be used: {error}")));
+            self.inputs.push(Input::Came { launch, world: attempt.world });
         }
         self.nodes.insert(Arc::clone(node), Seen { launch, ranks: report.ranks });
         if launch != self.launch {
@@ -348,11 +351,7 @@ impl Driver {
 
     fn ask(&mut self, halt: bool) {
         let by = format!("piton run on {}", process::host_name());
-        match self.store.ask(halt, by) {
-            Ok(true) => {}
-            Ok(false) => say("the ranks have not come yet: nothing can be asked of them"),
-            Err(error) => say(&format!("the ranks can't be asked: {error}")),
-        }
+        self.store.ask(halt, by, |why| say(&format!("the ranks can't be asked: {why}")));
     }
 
     fn start(&mut self, launch: u32, nodes: &[String]) {
@@ -509,7 +508,7 @@ impl Driver {
         if let Some(agent) = &self.agent {
             agent.signal(Signal::SIGKILL);
         }
-        self.store.close();
+        self.store.close(LAST);
         Ok(outcome)
     }
 }

@@ -1,8 +1,9 @@
 //! What the job's store says of an attempt, and what is written there: requests to the ranks, and the account of failures.
 //!
 //! Comes in: which attempt each launch is, once its ranks have said so; events. Goes out: how an attempt ended; whether a run has committed anything. What
-//! must hold: an event that comes before its attempt is known is kept for it, some thousands at the most; a store that does not answer
-//! costs the account, not the job.
+//! must hold: a thread of its own does all of it, since parallel file systems hang for minutes at times, and whoever supervises must go on being
+//! heard; what it says in time is believed, otherwise the careful answer is taken; an event that comes before its attempt is known is kept for
+//! it, some thousands at the most.
 
 use super::policy::Mark;
 use crate::line::Attempt;
@@ -12,71 +13,74 @@ use piton::medium::{Access, RealMedium};
 use piton::store::{JobFolder, Request, RequestKind, Store, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Events that wait for their attempt.
 const WAITING: usize = 4096;
 /// Journals that are kept open: events of a launch come a little after its end.
 const OPEN: usize = 4;
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// An event that waits for the attempt of its launch, and when it happened.
+type Work = Box<dyn FnOnce(&mut Books) + Send>;
+
+/// The store of a job, as a supervisor sees it: a thread that works for it.
 #[derive(Debug)]
-struct Waiting {
-    launch: u32,
-    event: Event,
-    at: Instant,
-}
-
-/// The store of a job, as a supervisor sees it.
-#[derive(Debug, Default)]
 pub struct JobStore {
-    job: Option<JobFolder>,
-    /// The attempt of each launch.
+    /// Dropped to end the thread.
+    work: Option<Sender<Work>>,
+    thread: JoinHandle<()>,
     attempts: BTreeMap<u32, Epoch>,
-    journals: BTreeMap<u32, JournalWriter>,
-    waiting: VecDeque<Waiting>,
 }
 
 impl JobStore {
-    /// The ranks of a launch have said which attempt they are.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// Where the job has no name that a store can have.
-    pub fn learn(&mut self, attempt: &Attempt) -> Result<(), StoreError> {
-        if self.attempts.contains_key(&attempt.launch) {
-            return Ok(());
-        }
-        let store = Store::new(Arc::new(RealMedium::new(Access::Private)), &attempt.store);
-        let job = store.job(&attempt.job)?;
-        let epoch = Epoch(attempt.epoch);
-        let journal = JournalWriter::of_writer(Arc::clone(job.medium()), &job.epoch_folder(epoch), epoch, "supervisor");
-        self.attempts.insert(attempt.launch, epoch);
-        self.journals.insert(attempt.launch, journal);
-        while self.journals.len() > OPEN {
-            self.journals.pop_first();
-        }
-        self.job = Some(job);
-        // What befell launches that never came to an attempt is told with the first one that did.
-        let waiting = std::mem::take(&mut self.waiting);
-        let (due, later) = waiting.into_iter().partition(|waiting| waiting.launch <= attempt.launch);
-        self.waiting = later;
-        if let Some(journal) = self.journals.get(&attempt.launch) {
-            write(journal, due);
-        }
-        Ok(())
+    /// Where the system gives none.
+    pub fn start() -> std::io::Result<Self> {
+        let (work, works) = channel::<Work>();
+        let run = move || {
+            let mut books = Books::default();
+            for work in works {
+                work(&mut books);
+            }
+            books.close();
+        };
+        let thread = Builder::new().name("piton-store".to_owned()).spawn(run)?;
+        Ok(Self { work: Some(work), thread, attempts: BTreeMap::new() })
     }
 
-    /// Writes an event to the journal of a launch's attempt.
-    pub fn tell(&mut self, launch: u32, event: Event) {
-        match self.journals.get(&launch) {
-            Some(journal) => journal.write(event),
-            None => {
-                if self.waiting.len() >= WAITING {
-                    self.waiting.pop_front();
-                }
-                self.waiting.push_back(Waiting { launch, event, at: Instant::now() });
-            }
+    fn later(&self, work: impl FnOnce(&mut Books) + Send + 'static) {
+        if let Some(to) = &self.work {
+            // It ends after this does.
+            let _ = to.send(Box::new(work));
         }
+    }
+
+    /// What `question` comes to, or `otherwise` where the store does not answer.
+    fn ask_in_time<T: Send + 'static>(
+        &self,
+        otherwise: T,
+        question: impl FnOnce(&mut Books) -> T + Send + 'static,
+    ) -> T {
+        let (answer, answered) = channel();
+        self.later(move |books| drop(answer.send(question(books))));
+        answered.recv_timeout(PATIENCE).unwrap_or(otherwise)
+    }
+
+    /// The ranks of a launch have said which attempt they are. `failed` is called where its store can't be used.
+    pub fn learn(&mut self, attempt: Attempt, failed: impl FnOnce(StoreError) + Send + 'static) {
+        self.attempts.insert(attempt.launch, Epoch(attempt.epoch));
+        self.later(move |books| books.learn(&attempt).unwrap_or_else(failed));
+    }
+
+    /// Writes an event to the journal of a launch's attempt, as of now.
+    pub fn tell(&self, launch: u32, event: Event) {
+        let at = Instant::now();
+        self.later(move |books| books.tell(Waiting { launch, event, at }));
     }
 
     /// The attempt of a launch.
@@ -85,31 +89,104 @@ impl JobStore {
         self.attempts.get(&launch).copied()
     }
 
-    /// What the store says of how the attempt of a launch ended.
+    /// What the store says of how the attempt of a launch ended. Where it says nothing in time, the job is launched again, and finds out itself.
     #[must_use]
     pub fn mark(&self, launch: u32) -> Mark {
-        let Some((job, epoch)) = self.job.as_ref().zip(self.epoch(launch)) else { return Mark::Nothing };
+        self.epoch(launch)
+            .map_or(Mark::Nothing, |epoch| self.ask_in_time(Mark::Nothing, move |books| books.mark(epoch)))
+    }
+
+    /// Whether a checkpoint of this run is committed. Where it does not say in time, one may be.
+    #[must_use]
+    pub fn has_committed(&self) -> bool {
+        let first = self.attempts.values().min().copied();
+        first.is_some_and(|first| self.ask_in_time(true, move |books| books.has_committed(first)))
+    }
+
+    /// Asks the ranks for a checkpoint, and to stop then; `failed` is called where that can't be.
+    pub fn ask(&self, halt: bool, by: String, failed: impl FnOnce(String) + Send + 'static) {
+        self.later(move |books| match books.ask(halt, by) {
+            Ok(true) => {}
+            Ok(false) => failed("their store is not known".to_owned()),
+            Err(error) => failed(error.to_string()),
+        });
+    }
+
+    /// Writes what is left to be written, if that takes no longer than `within`.
+    pub fn close(mut self, within: Duration) {
+        drop(self.work.take());
+        let until = Instant::now() + within;
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// An event of a launch, and when it happened.
+#[derive(Debug)]
+struct Waiting {
+    launch: u32,
+    event: Event,
+    at: Instant,
+}
+
+/// What the thread has.
+#[derive(Debug, Default)]
+struct Books {
+    job: Option<JobFolder>,
+    journals: BTreeMap<u32, JournalWriter>,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Books {
+    fn learn(&mut self, attempt: &Attempt) -> Result<(), StoreError> {
+        let store = Store::new(Arc::new(RealMedium::new(Access::Private)), &attempt.store);
+        let job = store.job(&attempt.job)?;
+        let epoch = Epoch(attempt.epoch);
+        let journal = JournalWriter::of_writer(Arc::clone(job.medium()), &job.epoch_folder(epoch), epoch, "supervisor");
+        self.job = Some(job);
+        // What befell launches that never came to an attempt is told with the first one that did.
+        let waiting = std::mem::take(&mut self.waiting);
+        let (due, later) = waiting.into_iter().partition(|waiting| waiting.launch <= attempt.launch);
+        self.waiting = later;
+        write(&journal, due);
+        self.journals.insert(attempt.launch, journal);
+        while self.journals.len() > OPEN {
+            self.journals.pop_first();
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, waiting: Waiting) {
+        match self.journals.get(&waiting.launch) {
+            Some(journal) => write(journal, [waiting].into()),
+            None => {
+                if self.waiting.len() >= WAITING {
+                    self.waiting.pop_front();
+                }
+                self.waiting.push_back(waiting);
+            }
+        }
+    }
+
+    fn mark(&self, epoch: Epoch) -> Mark {
+        let Some(job) = &self.job else { return Mark::Nothing };
         if job.finished(epoch).is_some() {
             return Mark::Finished;
         }
         let journal = piton::journal::read(&**job.medium(), &job.epoch_folder(epoch));
-        let halted = journal
-            .is_ok_and(|journal| journal.records.iter().any(|record| matches!(record.event, Event::Halted { .. })));
+        let is_halted = |record: &piton::journal::Record| matches!(record.event, Event::Halted { .. });
+        let halted = journal.is_ok_and(|journal| journal.records.iter().any(is_halted));
         if halted { Mark::Halted } else { Mark::Nothing }
     }
 
-    /// Whether a checkpoint of this run is committed.
-    #[must_use]
-    pub fn has_committed(&self) -> bool {
-        let Some((job, first)) = self.job.as_ref().zip(self.attempts.values().min()) else { return false };
-        job.catalogue().is_ok_and(|catalogue| catalogue.candidates().any(|entry| entry.name.epoch >= *first))
+    fn has_committed(&self, first: Epoch) -> bool {
+        let Some(job) = &self.job else { return false };
+        // What can't be read just now may be one.
+        job.catalogue().map_or(true, |catalogue| catalogue.candidates().any(|entry| entry.name.epoch >= first))
     }
 
-    /// Asks the ranks for a checkpoint, and to stop then; whether there was somebody to ask.
-    ///
-    /// # Errors
-    /// The store can't be written.
-    pub fn ask(&self, halt: bool, by: String) -> Result<bool, StoreError> {
+    fn ask(&self, halt: bool, by: String) -> Result<bool, StoreError> {
         let Some(job) = &self.job else { return Ok(false) };
         let kind = if halt { RequestKind::Halt } else { RequestKind::Checkpoint };
         job.request(&Request { kind, by })?;
@@ -117,7 +194,7 @@ impl JobStore {
     }
 
     /// What waits is written with the last attempt that is known; where there never was one, there is no journal to write it to.
-    pub fn close(mut self) {
+    fn close(mut self) {
         if let Some(journal) = self.journals.values().next_back() {
             write(journal, std::mem::take(&mut self.waiting));
         }
@@ -129,4 +206,54 @@ impl JobStore {
 fn write(journal: &JournalWriter, waiting: VecDeque<Waiting>) {
     waiting.into_iter().for_each(|waiting| journal.note_since(waiting.event, waiting.at.elapsed()));
     journal.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(store: &std::path::Path, launch: u32, epoch: u64) -> Attempt {
+        Attempt { launch, job: "sea".into(), store: store.display().to_string(), epoch, world: 1 }
+    }
+
+    #[test]
+    fn what_happens_before_the_attempt_is_known_is_told_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut store = JobStore::start().expect("a thread");
+        let failure = |failure| Event::FailureDetected { failure, class: "x".into(), summary: "y".into() };
+        store.tell(1, failure(1));
+        assert_eq!((store.mark(1), store.has_committed()), (Mark::Nothing, false));
+        let job = folder.path().join("sea/000002");
+        std::fs::create_dir_all(&job).expect("an attempt");
+        store.learn(attempt(folder.path(), 2, 2), |error| panic!("{error}"));
+        store.tell(2, failure(2));
+        store.tell(3, failure(3));
+        assert_eq!(store.epoch(2), Some(Epoch(2)));
+        assert_eq!((store.mark(2), store.has_committed()), (Mark::Nothing, false));
+        store.close(Duration::from_secs(20));
+        let journal = piton::journal::read(&RealMedium::new(Access::Private), &job).expect("a journal");
+        let told: Vec<u32> = journal
+            .records
+            .iter()
+            .filter_map(|record| match record.event {
+                Event::FailureDetected { failure, .. } => Some(failure),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [1, 2, 3], "what no attempt was left for comes last");
+    }
+
+    #[test]
+    fn a_store_that_hangs_is_not_waited_for() {
+        let store = JobStore::start().expect("a thread");
+        let (release, held) = channel::<()>();
+        store.later(move |_| {
+            let _ = held.recv();
+        });
+        let began = Instant::now();
+        assert!(store.ask_in_time(true, |_| false), "the careful answer");
+        assert!(began.elapsed() >= PATIENCE && began.elapsed() < 3 * PATIENCE);
+        drop(release);
+        store.close(Duration::from_secs(20));
+    }
 }
