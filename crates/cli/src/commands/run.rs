@@ -110,6 +110,7 @@ impl Run {
         let options = Options {
             command: self.command.clone(),
             ranks,
+            exactly: launcher != Launcher::Direct && (self.ranks.is_some() || tasks.is_some()),
             launcher,
             nodes,
             nodes_per_launch,

@@ -7,7 +7,7 @@ use super::children::{self, Started};
 use super::launcher::{Launcher, Order};
 use super::nodes::NodeBook;
 use super::output::{Telling, pass_on};
-use super::policy::{Action, Input, Limits, Mark, Outcome, Policy, Wish};
+use super::policy::{Action, Input, Limits, Mark, Outcome, Policy, Status, Wish};
 use super::store::JobStore;
 use crate::line::{Event as Line, Life, RankRecord, Receiver, Report, Secret, ToAgent};
 use crate::signals::Signals;
@@ -32,8 +32,10 @@ use std::time::{Duration, Instant};
 const TURN: Duration = Duration::from_millis(250);
 /// A launcher that was told to end gets so long, and is killed then.
 const LAUNCHER_END: Duration = Duration::from_secs(5);
-/// An agent that ended by itself is started again after so long.
+/// An agent that ended by itself is started again after so long, twice as long each time that it lives no longer than it should.
 const AGENT_AGAIN: Duration = Duration::from_millis(500);
+const AGENT_LIVES: Duration = Duration::from_secs(10);
+const AGENT_REST_MOST: Duration = Duration::from_secs(60);
 /// Agents that were told to leave may take so long.
 const AGENTS_LEAVE: Duration = Duration::from_secs(3);
 /// What is left to do at the end may take so long.
@@ -46,6 +48,8 @@ pub struct Options {
     pub command: Vec<OsString>,
     /// How many ranks.
     pub ranks: u32,
+    /// Whether the job must have just so many: the launcher was told the number.
+    pub exactly: bool,
     /// What launches them.
     pub launcher: Launcher,
     /// The nodes at hand, spares last; none: this one.
@@ -119,6 +123,8 @@ struct Driver {
     launchers: BTreeMap<u32, Running>,
     agent: Option<Started>,
     agent_at: Option<Instant>,
+    agent_since: Instant,
+    agent_rest: Duration,
     nodes: BTreeMap<Arc<str>, Seen>,
     lost: BTreeSet<Arc<str>>,
     interrupts: u32,
@@ -130,6 +136,14 @@ fn say(text: &str) {
     // Nothing that a file or a rank holds reaches the terminal as it is.
     let safe: String = text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
     eprintln!("piton run: {safe}");
+}
+
+fn shown(status: Option<Status>) -> String {
+    match status {
+        Some(Status::Exit(status)) => format!("status {status}"),
+        Some(Status::Signal(signal)) => format!("signal {signal}"),
+        None => "nobody knows how".to_owned(),
+    }
 }
 
 /// Launches the job, and again whenever it fails, until it is done.
@@ -154,7 +168,8 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
     signals.listen(move |signal| ring.ring(Heard::Signal(signal))).context("no thread")?;
     let names = if elsewhere { options.nodes.clone() } else { vec![here.clone()] };
     let nodes = NodeBook::new(names, options.quarantine_after);
-    let policy = Policy::new(options.limits, nodes, options.nodes_per_launch.max(1), Some(options.ranks));
+    let policy =
+        Policy::new(options.limits, nodes, options.nodes_per_launch.max(1), options.exactly.then_some(options.ranks));
     let port = receiver.address().port();
     let address = if elsewhere { format!("{here}:{port}") } else { receiver.address().to_string() };
     let mut run = [0; 8];
@@ -172,6 +187,8 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
         launchers: BTreeMap::new(),
         agent: None,
         agent_at: None,
+        agent_since: Instant::now(),
+        agent_rest: AGENT_AGAIN,
         nodes: BTreeMap::new(),
         lost: BTreeSet::new(),
         interrupts: 0,
@@ -231,8 +248,11 @@ impl Driver {
             }
             Heard::AgentEnded => {
                 if let Some(mut agent) = self.agent.take() {
-                    let _ = agent.reap();
-                    self.agent_at = Some(Instant::now() + AGENT_AGAIN);
+                    let status = agent.reap();
+                    let lived = self.agent_since.elapsed() > AGENT_LIVES;
+                    self.agent_rest = if lived { AGENT_AGAIN } else { (2 * self.agent_rest).min(AGENT_REST_MOST) };
+                    say(&format!("the agent has ended ({}): nobody outside watches the ranks now", shown(status)));
+                    self.agent_at = Some(Instant::now() + self.agent_rest);
                 }
             }
             Heard::Signal(Signal::SIGINT) => {
@@ -463,7 +483,7 @@ impl Driver {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let bell = self.bell.clone();
         match children::start(command, move || bell.ring(Heard::AgentEnded)) {
-            Ok(agent) => (self.agent, self.agent_at) = (Some(agent), None),
+            Ok(agent) => (self.agent, self.agent_at, self.agent_since) = (Some(agent), None, Instant::now()),
             Err(error) => {
                 say(&format!("the agent can't be started: {error}"));
                 self.agent_at = Some(Instant::now() + AGENT_AGAIN);

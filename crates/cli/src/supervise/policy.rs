@@ -730,7 +730,10 @@ impl Policy {
     fn wanted_by_the_user(&mut self, now: f64, wish: Wish) {
         self.soon |= wish == Wish::TimeUp;
         match wish {
-            Wish::Checkpoint => self.out.push(Action::Ask { halt: false }),
+            Wish::Checkpoint if self.phase == Phase::Running && self.current.came.is_some() => {
+                self.out.push(Action::Ask { halt: false });
+            }
+            Wish::Checkpoint => self.say("there is nobody now who could be asked for a checkpoint"),
             Wish::StopNow => {
                 self.explain(false, "the user stopped it at once");
                 self.out
@@ -743,6 +746,8 @@ impl Policy {
             Wish::Stop | Wish::TimeUp => {
                 self.leaving = true;
                 match self.current.came {
+                    // Whoever is being ended would leave the request to the next attempt.
+                    _ if self.phase != Phase::Running => {}
                     Some(_) => self.out.push(Action::Ask { halt: true }),
                     // They are asked as soon as they come.
                     None => self.leave_by = self.leave_by.min(now + COME),

@@ -136,6 +136,8 @@ struct Books {
     job: Option<JobFolder>,
     journals: BTreeMap<u32, JournalWriter>,
     waiting: VecDeque<Waiting>,
+    /// What the ranks were asked for.
+    asked: Vec<String>,
 }
 
 impl Books {
@@ -186,10 +188,10 @@ impl Books {
         job.catalogue().map_or(true, |catalogue| catalogue.candidates().any(|entry| entry.name.epoch >= first))
     }
 
-    fn ask(&self, halt: bool, by: String) -> Result<bool, StoreError> {
+    fn ask(&mut self, halt: bool, by: String) -> Result<bool, StoreError> {
         let Some(job) = &self.job else { return Ok(false) };
         let kind = if halt { RequestKind::Halt } else { RequestKind::Checkpoint };
-        job.request(&Request { kind, by })?;
+        self.asked.push(job.request(&Request { kind, by })?);
         Ok(true)
     }
 
@@ -197,6 +199,10 @@ impl Books {
     fn close(mut self) {
         if let Some(journal) = self.journals.values().next_back() {
             write(journal, std::mem::take(&mut self.waiting));
+        }
+        // What no rank has taken up is not meant for the next attempt.
+        for name in std::mem::take(&mut self.asked) {
+            let _ = self.job.as_ref().map(|job| job.withdraw_request(&name));
         }
         // Whatever could not be written stays unsaid.
         self.journals.values().for_each(|journal| drop(journal.sync()));
@@ -223,14 +229,22 @@ mod tests {
         let failure = |failure| Event::FailureDetected { failure, class: "x".into(), summary: "y".into() };
         store.tell(1, failure(1));
         assert_eq!((store.mark(1), store.has_committed()), (Mark::Nothing, false));
-        let job = folder.path().join("sea/000002");
+        let sea = Store::new(Arc::new(RealMedium::new(Access::Private)), folder.path()).job("sea").expect("a job");
+        sea.prepare().expect("folders");
+        let job = sea.epoch_folder(Epoch(2));
         std::fs::create_dir_all(&job).expect("an attempt");
         store.learn(attempt(folder.path(), 2, 2), |error| panic!("{error}"));
         store.tell(2, failure(2));
         store.tell(3, failure(3));
+        store.ask(true, "a test".into(), |why| panic!("{why}"));
         assert_eq!(store.epoch(2), Some(Epoch(2)));
         assert_eq!((store.mark(2), store.has_committed()), (Mark::Nothing, false));
         store.close(Duration::from_secs(20));
+        assert_eq!(
+            sea.take_requests().expect("requests").len(),
+            0,
+            "nobody took it up, and the next attempt is not to"
+        );
         let journal = piton::journal::read(&RealMedium::new(Access::Private), &job).expect("a journal");
         let told: Vec<u32> = journal
             .records
