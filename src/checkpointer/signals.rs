@@ -2,7 +2,8 @@
 //!
 //! Comes in: SIGTERM (a checkpoint, then the application is to stop) and SIGUSR1 (a checkpoint). Goes out: what each session has not yet acted
 //! on. What must hold: a signal that the application, or MPI, handles or ignores is left to it; a handler only counts; where the
-//! last session of the process has ended, signals do again what they did before.
+//! last session of the process has ended, signals do again what they did before; a rank that does not come to act on SIGTERM ends by it after all,
+//! so that one which hangs does not outlive the others for as long as a batch system takes to kill.
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -14,6 +15,8 @@ const HEARD: [Signal; 2] = [Signal::SIGTERM, Signal::SIGUSR1];
 
 /// How often each came.
 static COUNTS: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+/// How many SIGTERMs were acted on.
+static ACTED_ON: AtomicU32 = AtomicU32::new(0);
 /// How many sessions listen.
 static SESSIONS: Mutex<usize> = Mutex::new(0);
 
@@ -76,12 +79,24 @@ impl Signals {
         let came = COUNTS.each_ref().map(|count| count.load(Ordering::Relaxed));
         let new = [came[0] != self.seen[0], came[1] != self.seen[1]];
         self.seen = came;
+        ACTED_ON.store(came[0], Ordering::Relaxed);
         let asked = |signal: &'static str, halt| Asked { signal, halt };
         [asked("SIGTERM", true), asked("SIGUSR1", false)]
             .into_iter()
             .zip(new)
             .filter_map(|(asked, new)| new.then_some(asked))
     }
+}
+
+/// Whether SIGTERM came and nobody has acted on it.
+pub(super) fn is_unheeded() -> bool {
+    COUNTS[0].load(Ordering::Relaxed) != ACTED_ON.load(Ordering::Relaxed)
+}
+
+/// Ends this process by SIGTERM, unless somebody else handles it.
+pub(super) fn heed() {
+    replace(Signal::SIGTERM, count as extern "C" fn(libc::c_int) as usize, SigHandler::SigDfl);
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGTERM);
 }
 
 impl Drop for Signals {

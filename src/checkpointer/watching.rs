@@ -6,6 +6,7 @@
 //! them.
 
 use super::recorder::Recorder;
+use super::signals;
 use crate::config::Settings;
 use crate::journal::Event;
 use crate::watch::board::{Board, BoardName, Phase, Place, folder, now_ns};
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 /// A watch that was not kept for so long is taken over, by the first rank; by the others in turn, each a little later.
 const UNWATCHED: Duration = Duration::from_millis(600);
 const TURN: Duration = Duration::from_millis(200);
+
+/// A rank acts on SIGTERM within this, or three times its longest step, or ends by it.
+const HEEDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Which ranks share the board.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +100,7 @@ impl Watching {
                 place: watching.place.clone(),
                 path: path.to_owned(),
                 slot,
+                rank: node.rank,
                 settings: settings.clone(),
                 recorder: Arc::clone(recorder),
                 asks: Arc::clone(&watching.asks),
@@ -147,6 +152,7 @@ struct Keeper {
     place: Place,
     path: PathBuf,
     slot: usize,
+    rank: u32,
     settings: Settings,
     recorder: Arc<Recorder>,
     asks: Arc<AtomicBool>,
@@ -165,12 +171,20 @@ impl Keeper {
         let (began, mut due) = (Instant::now(), Instant::now() + beat);
         let mut sentry: Option<Sentry> = None;
         let mut tracer = None;
+        let mut unheeded = None;
         let pause = |due: Instant| due.saturating_duration_since(Instant::now());
         while stopped.recv_timeout(pause(due)) == Err(RecvTimeoutError::Timeout) {
             let now = Instant::now();
             self.place.beat(now.saturating_duration_since(due));
             // After a pause of the whole process, no beat is made up for.
             due = (due + beat).max(now);
+            // A signal that comes while another one waits to be acted on is that one.
+            unheeded = if signals::is_unheeded() { unheeded.or(Some(now)) } else { None };
+            let patience = HEEDED_WITHIN.max(3 * self.place.longest_step());
+            if self.settings.signals && unheeded.is_some_and(|since| now.saturating_duration_since(since) > patience) {
+                eprintln!("piton: rank {} has not come to act on SIGTERM, and ends", self.rank);
+                signals::heed();
+            }
             let watcher = self.place.watcher();
             if watcher != tracer {
                 tracer = watcher;

@@ -33,6 +33,11 @@ fn a_job() {
         state.places.iter_mut().for_each(|place| *place = (*place * 1.25 + step as f64).sin());
         std::thread::sleep(Duration::from_millis(3));
         step += 1;
+        if number("PITON_TEST_HANGING_STEP") == Some(step) {
+            loop {
+                std::thread::park();
+            }
+        }
         if faulty == Some(step) {
             panic!("a fault of the program at step {step}");
         }
@@ -295,4 +300,18 @@ fn a_rank_without_a_supervisor_takes_sigterm_for_the_wish_to_stop() {
     let (status, text) = run.wait();
     assert!(status.success(), "{status}: {text}");
     assert_eq!(run.events("halted").len(), 1);
+}
+
+#[test]
+fn a_rank_that_hangs_ends_by_sigterm_after_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "a_job", "--ignored", "--nocapture"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.env("PITON_TEST_STORE", folder.path()).env("PITON_TEST_STEPS", "1000").env("PITON_TEST_HANGING_STEP", "31");
+    let mut run = Supervised { child: command.spawn().unwrap(), folder };
+    let rank = run.rank_at(30, 0);
+    strike(rank, Signal::SIGTERM);
+    let (status, text) = run.wait();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15), "{status}: {text}");
+    assert!(text.contains("rank 0 has not come to act on SIGTERM, and ends"), "{text}");
 }

@@ -142,6 +142,12 @@ impl Place {
         longest(&slot.longest_ns, &slot.second_ns, took);
     }
 
+    /// The longest step so far, slowly forgotten.
+    #[must_use]
+    pub fn longest_step(&self) -> Duration {
+        Duration::from_nanos(self.slot().longest_ns.load(Ordering::Relaxed))
+    }
+
     /// The step that the application has come to.
     #[must_use]
     pub fn at(&self) -> u64 {
