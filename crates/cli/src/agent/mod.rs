@@ -3,8 +3,10 @@
 //! Comes in: what the watcher found. Goes out: the same with the stacks of the suspect's threads. What must hold: it takes a few seconds at the
 //! most, whatever the suspect does, and changes nothing about it.
 
+mod clerk;
 mod report;
 
+pub use clerk::Clerk;
 pub use report::{Reporter, Run};
 
 use nix::sys::signal::Signal;

@@ -1,6 +1,6 @@
 //! `piton agent`: watches the ranks of a job, and their node, from outside of them.
 
-use crate::agent::{self, Reporter, Run};
+use crate::agent::{self, Clerk, Reporter, Run};
 use crate::exit::Outcome;
 use crate::output::{Output, Style, events};
 use crate::{Common, jobs};
@@ -17,12 +17,15 @@ use piton_cli::signals::Signals;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often it looks for a board while there is none.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long receivers get to be told of the last alerts.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long the store gets for what is left to be written.
+const STORE_LAST: Duration = Duration::from_secs(2);
 /// Values in one record of the journal: several records hold a large node.
 const VALUES: usize = 400;
 
@@ -172,6 +175,7 @@ impl Watch<'_> {
             output.line(format!("watching {slots} ranks of {}, attempt {epoch}, on {host}", job.name()))?;
             output.flush()?;
         }
+        let (clerk, flushing) = (Clerk::start().context("no thread")?, Arc::new(AtomicBool::new(false)));
         let mut guard = Guard::new(board, self.options.clone());
         let mut recorded: Option<Instant> = None;
         loop {
@@ -188,14 +192,22 @@ impl Watch<'_> {
             for event in round.events() {
                 self.critical |= matches!(&event, Event::AlertFiring { severity, .. } if severity == "critical");
                 print(&event, output)?;
-                journal.write(event);
+                journal.note(event);
             }
-            act(&round, job);
+            act(&round, job, &clerk);
             if let (Some(every), Some(samples)) = (self.arguments.record, &round.samples)
                 && recorded.is_none_or(|at| at.elapsed() >= every)
             {
                 recorded = Some(Instant::now());
-                record(samples, &host).into_iter().for_each(|event| journal.write(event));
+                record(samples, &host).into_iter().for_each(|event| journal.note(event));
+            }
+            // One at a time: where it hangs, the rest waits in the journal's own bounds.
+            if journal.waiting() > 0 && !flushing.swap(true, Ordering::Relaxed) {
+                let (journal, flushing) = (Arc::clone(&journal), Arc::clone(&flushing));
+                clerk.later(move || {
+                    journal.flush();
+                    flushing.store(false, Ordering::Relaxed);
+                });
             }
             round.turn.notifications.into_iter().for_each(|notification| notifier.send(notification));
             if guard.agent().is_over() || self.reporter.as_ref().is_some_and(Reporter::leaves) {
@@ -213,17 +225,23 @@ impl Watch<'_> {
             Some(_) => drop(std::thread::spawn(move || notifier.finish(LAST_WORDS))),
             None => drop(notifier.finish(LAST_WORDS)),
         }
-        // Whatever could not be written stays unsaid.
-        let _ = journal.sync();
+        clerk.later(move || {
+            // Whatever could not be written stays unsaid.
+            let _ = journal.sync();
+        });
+        clerk.finish(STORE_LAST);
         Ok(())
     }
 }
 
 /// What alerts ask for and can be done from here.
-fn act(round: &Round, job: &JobFolder) {
+fn act(round: &Round, job: &JobFolder, clerk: &Clerk) {
     if round.turn.actions.iter().any(|due| due.action == Action::Checkpoint) {
-        // A store that can't be written now gets no checkpoint either.
-        let _ = job.request(&agent::checkpoint(format!("an alert, {}", jobs::who())));
+        let (job, request) = (job.clone(), agent::checkpoint(format!("an alert, {}", jobs::who())));
+        clerk.later(move || {
+            // A store that can't be written now gets no checkpoint either.
+            let _ = job.request(&request);
+        });
     }
 }
 

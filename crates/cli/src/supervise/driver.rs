@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 const TURN: Duration = Duration::from_millis(250);
 /// A launcher that was told to end gets so long, and is killed then.
 const LAUNCHER_END: Duration = Duration::from_secs(5);
+/// A rank that is its own launcher is left to the agent for so long.
+const RANK_END: Duration = Duration::from_millis(500);
 /// An agent that ended by itself is started again after so long, twice as long each time that it lives no longer than it should.
 const AGENT_AGAIN: Duration = Duration::from_millis(500);
 const AGENT_LIVES: Duration = Duration::from_secs(10);
@@ -443,14 +445,16 @@ impl Driver {
     fn end_launchers(&mut self, last: u32) {
         for (_, running) in self.launchers.range_mut(..=last) {
             if running.kill_at.is_none() {
+                let mut patience = LAUNCHER_END;
                 match self.options.launcher {
-                    // A program that is its own rank would take SIGTERM for the wish for a checkpoint.
-                    Launcher::Direct => running.started.signal(Signal::SIGKILL),
+                    // A program that is its own rank would take SIGTERM for the wish for a checkpoint. The agent kills it, and knows then that it
+                    // has not died by itself.
+                    Launcher::Direct => patience = RANK_END,
                     // Its helper ends the step when it is gone, and not where both are killed.
                     Launcher::Srun(_) => running.started.kill_alone(),
                     _ => running.started.signal(Signal::SIGTERM),
                 }
-                running.kill_at = Some(Instant::now() + LAUNCHER_END);
+                running.kill_at = Some(Instant::now() + patience);
             }
         }
     }

@@ -133,6 +133,8 @@ impl Launcher {
         let mut words: Vec<OsString> = Vec::new();
         let ranks = order.ranks.to_string();
         let hosts = order.nodes.join(",");
+        let each = order.ranks.div_ceil(u32::try_from(order.nodes.len()).unwrap_or(u32::MAX).max(1));
+        let seats = order.nodes.iter().map(|node| format!("{node}:{each}")).collect::<Vec<_>>().join(",");
         let mut push = |some: &[&str]| words.extend(some.iter().map(OsString::from));
         match self {
             Self::Direct => {}
@@ -140,7 +142,7 @@ impl Launcher {
                 let new = *major >= 5;
                 push(&[program, "-n", &ranks]);
                 if !order.nodes.is_empty() {
-                    push(&["--host", &hosts]);
+                    push(&["--host", &seats]);
                     // Its own defaults notice a lost node after minutes.
                     for (name, value) in [("time", "2"), ("intvl", "1"), ("probes", "3")] {
                         push(&[if new { "--prtemca" } else { "--mca" }, &format!("oob_tcp_keepalive_{name}"), value]);
@@ -154,7 +156,7 @@ impl Launcher {
             Self::Mpich(program) => {
                 push(&[program, "-n", &ranks]);
                 if !order.nodes.is_empty() {
-                    push(&["-hosts", &hosts]);
+                    push(&["-hosts", &seats]);
                 }
                 if order.label {
                     push(&["-prepend-rank"]);
@@ -190,6 +192,10 @@ impl Launcher {
         let mut words = words.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).envs(order.environment.iter().map(|(name, value)| (name, value)));
+        if matches!(self, Self::OpenMpi(..) | Self::Mpich(_)) && !order.nodes.is_empty() {
+            // Inside of a Slurm job they start their daemons by `srun`, which would wait for what a dead step still holds.
+            command.env("SLURM_OVERLAP", "1");
+        }
         command
     }
 }
@@ -228,11 +234,11 @@ mod tests {
         let open4 = Launcher::OpenMpi("mpirun".into(), 4);
         assert_eq!(line(&open4, &[], true), "mpirun|-n|4|--tag-output|-x|PITON_INTERNAL_RUN|./sea|--size|a b");
         let with_nodes = line(&open4, &["n1", "n2"], false);
-        assert!(with_nodes.starts_with("mpirun|-n|4|--host|n1,n2|--mca|oob_tcp_keepalive_time|2|"), "{with_nodes}");
+        assert!(with_nodes.starts_with("mpirun|-n|4|--host|n1:2,n2:2|--mca|oob_tcp_keepalive_time|2|"), "{with_nodes}");
         let open5 = line(&Launcher::OpenMpi("mpirun".into(), 5), &["n1"], true);
         assert!(open5.contains("|--prtemca|oob_tcp_keepalive_time|2|") && open5.contains("|--output|tag|"), "{open5}");
         let mpich = Launcher::Mpich("mpiexec".into());
-        assert_eq!(line(&mpich, &["n1"], true), "mpiexec|-n|4|-hosts|n1|-prepend-rank|./sea|--size|a b");
+        assert_eq!(line(&mpich, &["n1"], true), "mpiexec|-n|4|-hosts|n1:4|-prepend-rank|./sea|--size|a b");
         let srun = Launcher::Srun("pmix".into());
         assert_eq!(
             line(&srun, &["n1", "n2"], true),
