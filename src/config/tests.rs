@@ -22,7 +22,7 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "board" => ["off", "/dev/shm"],
         "rules" | "application_log" => ["/here.toml", "/there.toml"],
         "fresh" | "take_over" | "group" => ["true", "false"],
-        "agent" => ["false", "true"],
+        "agent" | "signals" => ["false", "true"],
         _ => match setting.form {
             Form::Time { .. } => ["90s", "1min"],
             Form::Count { .. } => ["7", "9"],
@@ -107,6 +107,20 @@ fn each_setting_obeys_each_layer_over_all_those_below() {
             }
         }
     }
+}
+
+#[test]
+fn what_the_supervisor_decides_goes_before_the_command_line() {
+    let environment = [("PITON_INTERNAL_RESUME", "latest"), ("PITON_FRESH", "true")];
+    for arguments in [&["--fresh"][..], &["--resume=12"], &[]] {
+        let settings = load("", &[], &environment[..1], arguments).1.unwrap();
+        assert_eq!((settings.resume, settings.fresh), (ResumeRequest::Latest, false), "{arguments:?}");
+        assert_eq!(settings.origin("resume"), Some(&Origin::Supervisor));
+    }
+    let settings = load("", &[], &environment, &[]).1.unwrap();
+    assert_eq!((settings.resume, settings.fresh), (ResumeRequest::Latest, false));
+    let nonsense = load("", &[], &[("PITON_INTERNAL_RESUME", "12")], &["--fresh"]).1.unwrap();
+    assert_eq!((nonsense.resume, nonsense.fresh), (ResumeRequest::Off, true));
 }
 
 #[test]
