@@ -82,8 +82,8 @@ fn resumed_at(job: &JobFolder, epoch: u64) -> Vec<u64> {
     steps.collect()
 }
 
-/// Kills one rank of `running`: at a random moment, or as soon as a shard is being written. `false` where the job came to its
-/// end before.
+/// Kills one rank of `running`: at a random moment, or as soon as a shard is being written. `None` where the job came to its
+/// end before; otherwise whether a shard was being written then.
 fn kill_one(
     running: &mut Running,
     program: &Path,
@@ -91,13 +91,13 @@ fn kill_one(
     epoch: u64,
     dice: &mut fastrand::Rng,
     while_writing: bool,
-) -> bool {
+) -> Option<bool> {
     let after = Duration::from_millis(dice.u64(..1500));
     // From when all ranks have come through MPI's own start: launchers hang where a rank dies before.
     let before = Instant::now();
     while standing(job).1 == epoch {
         if running.ended().is_some() {
-            return false;
+            return None;
         }
         assert!(before.elapsed() < common::BOUND, "no new attempt");
         thread::yield_now();
@@ -106,21 +106,20 @@ fn kill_one(
     let mut victims = Vec::new();
     loop {
         if running.ended().is_some() {
-            return false;
+            return None;
         }
         // Looked up before the moment comes: writing a shard takes less time than this.
         if victims.len() < ranks(program) {
             victims = descendants(running.id(), program);
         }
-        let due = if while_writing {
-            // Not what earlier victims left.
-            unfinished(job).iter().any(|path| path.starts_with(job.epoch_folder(piton::ids::Epoch(epoch + 1))))
-        } else {
-            begun.elapsed() >= after
-        };
+        // Not what earlier victims left. Looked at before the kill: a launcher gives the other ranks a second, in which they may finish.
+        let own = job.epoch_folder(piton::ids::Epoch(epoch + 1));
+        let is_writing = || unfinished(job).iter().any(|path| path.starts_with(&own));
+        let due = if while_writing { is_writing() } else { begun.elapsed() >= after };
         if due && !victims.is_empty() {
             let victim = victims[dice.usize(..victims.len())];
-            return kill(Pid::from_raw(victim), Signal::SIGKILL).is_ok();
+            let meets = is_writing();
+            return kill(Pid::from_raw(victim), Signal::SIGKILL).is_ok().then_some(meets);
         }
         assert!(begun.elapsed() < common::BOUND, "nothing to kill");
         thread::yield_now();
@@ -150,7 +149,10 @@ fn whatever_rank_is_killed_whenever_the_job_comes_back() {
         loop {
             let (committed, epoch) = if resume { standing(&job) } else { (None, 0) };
             let mut running = start(&program, &store, resume);
-            let hit = killed < kills && kill_one(&mut running, &program, &job, epoch, &mut dice, killed % 2 == 0);
+            let struck = (killed < kills)
+                .then(|| kill_one(&mut running, &program, &job, epoch, &mut dice, killed % 2 == 0))
+                .flatten();
+            let hit = struck.is_some();
             let output = running.wait(common::BOUND);
             if resume {
                 let (_, epoch) = standing(&job);
@@ -168,10 +170,7 @@ fn whatever_rank_is_killed_whenever_the_job_comes_back() {
             }
             assert!(!output.status.success() || final_state(&output.stdout).is_some(), "{}", said(&output));
             killed += 1;
-            let (_, epoch) = standing(&job);
-            let left = unfinished(&job);
-            writing +=
-                usize::from(left.iter().any(|path| path.starts_with(job.epoch_folder(piton::ids::Epoch(epoch)))));
+            writing += usize::from(struck == Some(true));
             resume = true;
         }
     }

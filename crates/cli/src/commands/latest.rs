@@ -20,11 +20,9 @@ pub struct Latest {
 ///
 /// For scripts that launch a job without `piton run`: yes where a checkpoint is committed and the application has not come to its end.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  if piton should-resume tsunami; then mpirun ./tsunami --resume; else mpirun ./tsunami; fi\n  \
-                        piton should-resume tsunami --json | jq -r .why\n\n\
-                        Exit status: 0 yes; 1 no, as nothing is committed or the job has finished; 2 could not tell"
-)]
+#[command(after_help = "Examples:\n  piton should-resume tsunami --json | jq -r .why\n  \
+                        if piton should-resume tsunami; then mpirun ./tsunami --resume; else mpirun ./tsunami; fi\n\n\
+                        Exit status: 0 yes; 1 no, as nothing is committed or the job has finished; 2 could not tell")]
 pub struct ShouldResume {
     /// The job
     job: String,
