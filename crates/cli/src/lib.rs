@@ -7,12 +7,14 @@
 //! | room | what for |
 //! | --- | --- |
 //! | [`bounded`] | running a program for a limited time |
+//! | [`clerk`] | work on the store, on a thread of its own |
 //! | [`mod@line`] | the connections between the agents and the supervisor of a job |
 //! | [`notify`] | telling people of alerts |
 //! | [`signals`] | signals as something that happens |
 //! | [`supervise`] | launching a job, and launching it again |
 
 pub mod bounded;
+pub mod clerk;
 pub mod line;
 pub mod notify;
 pub mod signals;

@@ -3,17 +3,14 @@
 //! Comes in: what the watcher found. Goes out: the same with the stacks of the suspect's threads. What must hold: it takes a few seconds at the
 //! most, whatever the suspect does, and changes nothing about it.
 
-mod clerk;
 mod report;
 
-pub use clerk::Clerk;
 pub use report::{Reporter, Run};
 
 use nix::sys::signal::Signal;
 use piton::store::{Request, RequestKind};
 use piton::watch::board::Board;
 use piton::watch::{Change, Observation, ProcessHandle, process};
-
 use piton_cli::bounded;
 use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};

@@ -1,6 +1,6 @@
 //! `piton agent`: watches the ranks of a job, and their node, from outside of them.
 
-use crate::agent::{self, Clerk, Reporter, Run};
+use crate::agent::{self, Reporter, Run};
 use crate::exit::Outcome;
 use crate::output::{Output, Style, events};
 use crate::{Common, jobs};
@@ -12,6 +12,7 @@ use piton::medium::{Access, RealMedium};
 use piton::store::{JobFolder, Store};
 use piton::watch::board::{Board, folder, store_path};
 use piton::watch::{Action, Guard, GuardOptions, Round, Rules, Sample};
+use piton_cli::clerk::Clerk;
 use piton_cli::notify::Notifier;
 use piton_cli::signals::Signals;
 use std::collections::BTreeMap;
@@ -175,7 +176,7 @@ impl Watch<'_> {
             output.line(format!("watching {slots} ranks of {}, attempt {epoch}, on {host}", job.name()))?;
             output.flush()?;
         }
-        let (clerk, flushing) = (Clerk::start().context("no thread")?, Arc::new(AtomicBool::new(false)));
+        let (clerk, flushing) = (Clerk::start((), drop).context("no thread")?, Arc::new(AtomicBool::new(false)));
         let mut guard = Guard::new(board, self.options.clone());
         let mut recorded: Option<Instant> = None;
         loop {
@@ -204,7 +205,7 @@ impl Watch<'_> {
             // One at a time: where it hangs, the rest waits in the journal's own bounds.
             if journal.waiting() > 0 && !flushing.swap(true, Ordering::Relaxed) {
                 let (journal, flushing) = (Arc::clone(&journal), Arc::clone(&flushing));
-                clerk.later(move || {
+                clerk.later(move |()| {
                     journal.flush();
                     flushing.store(false, Ordering::Relaxed);
                 });
@@ -225,7 +226,7 @@ impl Watch<'_> {
             Some(_) => drop(std::thread::spawn(move || notifier.finish(LAST_WORDS))),
             None => drop(notifier.finish(LAST_WORDS)),
         }
-        clerk.later(move || {
+        clerk.later(move |()| {
             // Whatever could not be written stays unsaid.
             let _ = journal.sync();
         });
@@ -238,7 +239,7 @@ impl Watch<'_> {
 fn act(round: &Round, job: &JobFolder, clerk: &Clerk) {
     if round.turn.actions.iter().any(|due| due.action == Action::Checkpoint) {
         let (job, request) = (job.clone(), agent::checkpoint(format!("an alert, {}", jobs::who())));
-        clerk.later(move || {
+        clerk.later(move |()| {
             // A store that can't be written now gets no checkpoint either.
             let _ = job.request(&request);
         });

@@ -6,6 +6,7 @@
 //! it, some thousands at the most.
 
 use super::policy::Mark;
+use crate::clerk::Clerk;
 use crate::line::Attempt;
 use piton::ids::Epoch;
 use piton::journal::{Event, JournalWriter};
@@ -13,8 +14,7 @@ use piton::medium::{Access, RealMedium};
 use piton::store::{JobFolder, Request, RequestKind, Store, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
-use std::thread::{Builder, JoinHandle};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// Events that wait for their attempt.
@@ -24,14 +24,10 @@ const OPEN: usize = 4;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Work = Box<dyn FnOnce(&mut Books) + Send>;
-
 /// The store of a job, as a supervisor sees it: a thread that works for it.
 #[derive(Debug)]
 pub struct JobStore {
-    /// Dropped to end the thread.
-    work: Option<Sender<Work>>,
-    thread: JoinHandle<()>,
+    clerk: Clerk<Books>,
     attempts: BTreeMap<u32, Epoch>,
 }
 
@@ -41,23 +37,7 @@ impl JobStore {
     /// # Errors
     /// Where the system gives none.
     pub fn start() -> std::io::Result<Self> {
-        let (work, works) = channel::<Work>();
-        let run = move || {
-            let mut books = Books::default();
-            for work in works {
-                work(&mut books);
-            }
-            books.close();
-        };
-        let thread = Builder::new().name("piton-store".to_owned()).spawn(run)?;
-        Ok(Self { work: Some(work), thread, attempts: BTreeMap::new() })
-    }
-
-    fn later(&self, work: impl FnOnce(&mut Books) + Send + 'static) {
-        if let Some(to) = &self.work {
-            // It ends after this does.
-            let _ = to.send(Box::new(work));
-        }
+        Ok(Self { clerk: Clerk::start(Books::default(), Books::close)?, attempts: BTreeMap::new() })
     }
 
     /// What `question` comes to, or `otherwise` where the store does not answer.
@@ -67,20 +47,20 @@ impl JobStore {
         question: impl FnOnce(&mut Books) -> T + Send + 'static,
     ) -> T {
         let (answer, answered) = channel();
-        self.later(move |books| drop(answer.send(question(books))));
+        self.clerk.later(move |books| drop(answer.send(question(books))));
         answered.recv_timeout(PATIENCE).unwrap_or(otherwise)
     }
 
     /// The ranks of a launch have said which attempt they are. `failed` is called where its store can't be used.
     pub fn learn(&mut self, attempt: Attempt, failed: impl FnOnce(StoreError) + Send + 'static) {
         self.attempts.insert(attempt.launch, Epoch(attempt.epoch));
-        self.later(move |books| books.learn(&attempt).unwrap_or_else(failed));
+        self.clerk.later(move |books| books.learn(&attempt).unwrap_or_else(failed));
     }
 
     /// Writes an event to the journal of a launch's attempt, as of now.
     pub fn tell(&self, launch: u32, event: Event) {
         let at = Instant::now();
-        self.later(move |books| books.tell(Waiting { launch, event, at }));
+        self.clerk.later(move |books| books.tell(Waiting { launch, event, at }));
     }
 
     /// The attempt of a launch.
@@ -105,7 +85,7 @@ impl JobStore {
 
     /// Asks the ranks for a checkpoint, and to stop then; `failed` is called where that can't be.
     pub fn ask(&self, halt: bool, by: String, failed: impl FnOnce(String) + Send + 'static) {
-        self.later(move |books| match books.ask(halt, by) {
+        self.clerk.later(move |books| match books.ask(halt, by) {
             Ok(true) => {}
             Ok(false) => failed("their store is not known".to_owned()),
             Err(error) => failed(error.to_string()),
@@ -113,12 +93,8 @@ impl JobStore {
     }
 
     /// Writes what is left to be written, if that takes no longer than `within`.
-    pub fn close(mut self, within: Duration) {
-        drop(self.work.take());
-        let until = Instant::now() + within;
-        while !self.thread.is_finished() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+    pub fn close(self, within: Duration) {
+        self.clerk.finish(within);
     }
 }
 
@@ -261,7 +237,7 @@ mod tests {
     fn a_store_that_hangs_is_not_waited_for() {
         let store = JobStore::start().expect("a thread");
         let (release, held) = channel::<()>();
-        store.later(move |_| {
+        store.clerk.later(move |_| {
             let _ = held.recv();
         });
         let began = Instant::now();
