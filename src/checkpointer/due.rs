@@ -7,7 +7,7 @@
 use super::agreement::{Verdict, Wants};
 use crate::config::{AllocationEnd, Every, Origin, Settings};
 use crate::journal::{Event, Rule, Schedule, WallTime};
-use crate::schedule::{Attempt, Belief, Guess, History, NODE_MTBF_SECONDS, Period, Plan, Rules, Scheduler};
+use crate::schedule::{Attempt, Belief, END_SLACK, Guess, History, NODE_MTBF_SECONDS, Period, Plan, Rules, Scheduler};
 use std::time::{Duration, Instant};
 
 /// An interval that differs by more than this from the one that was told is told.
@@ -249,7 +249,9 @@ impl Clock {
     fn news(&mut self, now: f64) -> Option<Schedule> {
         let Plan { rule, interval, .. } = self.scheduler.plan(now);
         let same = self.told.is_some_and(|(told_rule, told)| {
-            told_rule == rule && (told == interval || (interval / told - 1.0).abs() <= NOTABLE)
+            // The last call moves with every step that takes longer: what stays within the second kept free is no news.
+            let notable = NOTABLE * if rule == Rule::Last { told.max(END_SLACK) } else { told };
+            told_rule == rule && (told == interval || (told.is_finite() && (interval - told).abs() <= notable))
         });
         if same {
             return None;

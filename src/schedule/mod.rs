@@ -35,6 +35,7 @@ pub use mtbf::{
     mtbf_after, read_site,
 };
 pub use prediction::{TrackRecord, worth_acting, young_with_prediction};
+pub(crate) use scheduler::END_SLACK;
 pub use scheduler::{Guess, Period, Plan, Rules, Scheduler};
 pub use two_level::{Level, TwoLevel, two_level};
 pub use young_daly::{Costs, Growth, WasteParts, daly, optimum, stretch, waste, waste_first_order, waste_parts, young};

@@ -28,7 +28,7 @@ const PROBE_SOONEST: f64 = 1.0;
 const PROBE_LATEST: f64 = 60.0;
 
 /// Seconds that a commit before the end of the allocation gets besides what commits take.
-const END_SLACK: f64 = 1.0;
+pub(crate) const END_SLACK: f64 = 1.0;
 
 /// What the user wants between two checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -302,7 +302,7 @@ impl Scheduler {
         let (interval, optimum, rule) = self.interval(now);
         // The first stretch of work has no checkpoint before it.
         let spared = if self.fresh && matches!(rule, Rule::Daly | Rule::Growing) { interval - optimum } else { 0.0 };
-        self.within_what_is_left(Plan { due: self.last + interval - spared, interval, optimum, rule })
+        self.within_what_is_left(now, Plan { due: self.last + interval - spared, interval, optimum, rule })
     }
 
     /// Seconds from one call to the next, what the formula says, and what decided; before the end of the allocation is looked at.
@@ -357,15 +357,17 @@ impl Scheduler {
         self.too_late() - 2.0 * (self.steps.mean() + 3.0 * self.steps.spread())
     }
 
-    fn within_what_is_left(&self, plan: Plan) -> Plan {
+    fn within_what_is_left(&self, now: f64, plan: Plan) -> Plan {
         if self.rules.end.is_infinite() || (plan.rule == Rule::Off && !self.rules.last) {
             return plan;
         }
         let last_call = self.last_call();
         let left = last_call - self.last;
         let cost = self.costs().cost;
-        // The work since the last checkpoint is lost with the allocation: saving it must cost less.
-        if left <= cost.max(self.rules.min_interval) {
+        // The work since the last checkpoint is lost with the allocation: saving it must cost less, and can begin only once the last
+        // one is durable. What stood still until after the last call comes too late, whatever was planned.
+        let sooner = cost.max(self.latency.mean().unwrap_or(0.0)).max(self.rules.min_interval);
+        if left <= sooner || now > self.too_late() {
             return Plan { due: f64::INFINITY, interval: f64::INFINITY, rule: Rule::TooLate, ..plan };
         }
         match plan.rule {
@@ -575,6 +577,33 @@ mod tests {
             assert!(last + 8.0 < end && last + 8.0 + 5.0 > end, "{end}: {calls:?}");
             // None that is not worth it: never two within much less than the optimum.
             assert!(calls.windows(2).all(|pair| pair[1] - pair[0] > 300.0 || end < 300.0), "{end}: {calls:?}");
+        }
+    }
+
+    #[test]
+    fn a_stall_over_the_last_call_is_owned_up_to() {
+        let mut scheduler = measured(Rules { end: 100.0, ..Rules::default() }, 86_400.0, 8.0);
+        scheduler.steps(100, 50.0);
+        assert_eq!(scheduler.plan(80.0).rule, Rule::Last);
+        // What stood still until now cannot be saved any more.
+        for now in [92.0, 99.0, 200.0] {
+            assert!(!scheduler.wants(now));
+            assert_eq!((scheduler.plan(now).rule, scheduler.plan(now).due), (Rule::TooLate, f64::INFINITY), "{now}");
+            assert_eq!(scheduler.explain(now).next_seconds, None);
+        }
+    }
+
+    #[test]
+    fn no_last_checkpoint_saves_less_work_than_writing_it_takes() {
+        let rules = Rules { end: 100.0, ..Rules::default() };
+        let mut scheduler = Scheduler::new(rules, Belief::Job(86_400.0), 1.0, Guess::default());
+        scheduler.started(0.0);
+        scheduler.steps(100, 50.0);
+        for (taken, rule) in [(70.0, Rule::Last), (86.0, Rule::TooLate)] {
+            scheduler.taken(taken);
+            scheduler.cost(0.001, 0.0);
+            scheduler.committed(8.0);
+            assert_eq!(scheduler.plan(taken).rule, rule, "{taken}");
         }
     }
 
