@@ -761,6 +761,17 @@ fn a_checkpoint_that_was_rolled_forward_is_not_removed_by_the_old_attempt() {
     let second = old.checkpoint_now(2, None, &mut walk).unwrap();
     assert!(matches!(old.wait(), Settled::Dropped { id, .. } if id == second));
     assert!(checkpoint(folder.path(), 1, first.0).join("manifest.json").exists());
+    // What it still computes is for nobody: it is told to stop.
+    let begun = Instant::now();
+    let mut step = 2;
+    loop {
+        step += 1;
+        walk.advance();
+        if old.tick(step, &mut walk).should_stop() {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "it goes on for ever");
+    }
     drop(new);
     let mut last = Walk::new(0, SIZE);
     let mut checkpointer = builder(folder.path()).open(Solo::default()).unwrap();

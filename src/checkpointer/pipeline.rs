@@ -743,7 +743,7 @@ enum Missing {
 }
 
 /// Why an attempt with a newer one beside it commits nothing.
-const TAKEN_OVER: &str = "a newer attempt of this job has taken over; this one should be stopped";
+const TAKEN_OVER: &str = "a newer attempt of this job has taken over; this one is told to stop";
 
 impl Steward {
     fn run(mut self) {
@@ -895,6 +895,7 @@ impl Steward {
         self.staged = None;
         self.facts.clear();
         let committed = matches!(fate, Fate::Committed { .. });
+        let taken_over = matches!(&fate, Fate::Dropped(why) if why == TAKEN_OVER);
         self.recorder.record(match &fate {
             Fate::Committed { stored_bytes, raw_bytes } => Event::Committed {
                 id,
@@ -913,7 +914,12 @@ impl Steward {
         }
         state.fate = Some((id, fate));
         state.order = None;
+        // What it still computes is computed by another one, too.
+        state.halt_requested |= taken_over;
         drop(state);
+        if taken_over {
+            self.shared.requested.store(true, Ordering::Relaxed);
+        }
         self.shared.changed.notify_all();
         if committed {
             self.retire(id);
