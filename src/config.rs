@@ -298,6 +298,8 @@ settings! {
         "and how often within an hour";
     quarantine_after: u32 = "2", "PITON_QUARANTINE_AFTER", Form::Count { least: 0, most: 1_000_000, zero: Some("off") },
         "a node that failed so often gets no ranks any more from `piton run`";
+    quarantine_for: Duration = "7d", "PITON_QUARANTINE_FOR", Form::Time { least: Duration::from_secs(1), most: YEAR, zero: None },
+        "for so long a failure of a node counts, also for other jobs of the store";
     log: Log = "normal", "PITON_LOG", Form::Log,
         "what is printed to standard error: nothing, problems and resumes, or everything";
 }

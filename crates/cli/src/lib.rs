@@ -8,14 +8,18 @@
 //! | --- | --- |
 //! | [`bounded`] | running a program for a limited time |
 //! | [`clerk`] | work on the store, on a thread of its own |
+//! | [`leftovers`] | what ended jobs have left on a node |
 //! | [`mod@line`] | the connections between the agents and the supervisor of a job |
 //! | [`notify`] | telling people of alerts |
 //! | [`signals`] | signals as something that happens |
+//! | [`slurm`] | Slurm's own programs, and what they say |
 //! | [`supervise`] | launching a job, and launching it again |
 
 pub mod bounded;
 pub mod clerk;
+pub mod leftovers;
 pub mod line;
 pub mod notify;
 pub mod signals;
+pub mod slurm;
 pub mod supervise;

@@ -12,7 +12,6 @@ mod jobs;
 mod npy;
 mod output;
 mod plan;
-mod slurm;
 
 use clap::{Parser, Subcommand};
 use exit::Outcome;
@@ -80,6 +79,9 @@ enum Command {
     Agent(commands::agent::Agent),
     Rank(commands::rank::Rank),
     Run(commands::run::Run),
+    Clean(commands::clean::Clean),
+    Nodes(commands::nodes::Nodes),
+    Slurm(commands::slurm::SlurmCommand),
     Plan(Box<commands::plan::Plan>),
     Health(commands::health::Health),
     Rules(commands::rules::RulesCommand),
@@ -106,6 +108,9 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Schedule(command) => command.run(&arguments.common, output),
         Command::Agent(command) => command.run(&arguments.common, output),
         Command::Rank(command) => command.run(&arguments.common),
+        Command::Clean(command) => command.run(&arguments.common, output),
+        Command::Nodes(command) => command.run(&arguments.common, output),
+        Command::Slurm(command) => command.run(&arguments.common, output),
         Command::Run(command) => command.execute(&arguments.common, output),
         Command::Plan(command) => command.run(&arguments.common, output),
         Command::Health(command) => command.run(&arguments.common, output),

@@ -61,15 +61,19 @@ pub struct Reporter {
     /// Ranks of launches up to this one were to be ended.
     stopped: u32,
     heard: Instant,
+    /// A signal asked for it.
+    asked: bool,
     leaves: bool,
+    /// The supervisor is gone without a word.
+    orphaned: bool,
 }
 
 /// A handle that lets the agent of this process leave.
 pub struct Leave(UnixStream);
 
 impl Leave {
-    /// It leaves as soon as it can.
-    pub fn now(&self) {
+    /// It leaves as soon as there is no supervisor.
+    pub fn ask(&self) {
         let _ = (&self.0).write_all(b"L");
     }
 }
@@ -131,7 +135,9 @@ impl Reporter {
                 at_first: false,
                 stopped: 0,
                 heard,
+                asked: false,
                 leaves: false,
+                orphaned: false,
             },
             leave,
         ))
@@ -147,6 +153,11 @@ impl Reporter {
         self.leaves
     }
 
+    /// Whether it leaves since nothing was heard of the supervisor for long.
+    pub fn is_orphaned(&self) -> bool {
+        self.orphaned
+    }
+
     /// Whether the ranks on this board are to be ended.
     pub fn ends(&self, board: &Board) -> bool {
         self.leaves || board.supervised().launch <= self.stopped
@@ -156,19 +167,23 @@ impl Reporter {
     pub fn obey(&mut self, watched: Option<(&Board, &JobFolder)>) {
         let mut bytes = [0; 64];
         while let Ok(count @ 1..) = (&self.woken).read(&mut bytes) {
-            self.leaves |= bytes[..count].contains(&b'L');
+            self.asked |= bytes[..count].contains(&b'L');
         }
         while let Ok(order) = self.orders.try_recv() {
             self.obey_one(&order, watched);
         }
         if self.sender.state().connected {
             self.heard = Instant::now();
+        } else if self.asked {
+            // A batch system that takes the nodes away gives its signal to all: as long as there is a supervisor, ranks get the time for their last
+            // checkpoint.
+            self.leaves = true;
         } else if self.run.is_some() && self.heard.elapsed() > ORPHANED && !self.leaves {
             eprintln!(
                 "piton agent: nothing is heard of the supervisor for {} s: its ranks are ended",
                 ORPHANED.as_secs()
             );
-            self.leaves = true;
+            (self.leaves, self.orphaned) = (true, true);
         }
         let ended = if self.leaves { u32::MAX } else { self.stopped };
         if ended > 0

@@ -13,8 +13,11 @@ use piton::store::{JobFolder, Store};
 use piton::watch::board::{Board, folder, store_path};
 use piton::watch::{Action, Guard, GuardOptions, Round, Rules, Sample};
 use piton_cli::clerk::Clerk;
+use piton_cli::leftovers::{self, Places};
 use piton_cli::notify::Notifier;
 use piton_cli::signals::Signals;
+use piton_cli::supervise::allocation::job_of_process;
+use piton_cli::supervise::rescue;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,6 +61,9 @@ pub struct Agent {
     /// Watch every launch of this run of the supervisor, end ranks as it orders, and leave when it does
     #[arg(long, value_name = "NUMBER", requires = "supervisor", conflicts_with = "job", value_parser = run_number)]
     run: Option<u64>,
+    /// Give the Slurm job back where the supervisor is gone with the node that it was on
+    #[arg(long, requires = "run")]
+    rescue: bool,
 }
 
 fn run_number(text: &str) -> Result<u64, String> {
@@ -129,7 +135,12 @@ impl Agent {
         let run = Run { number: run, boards };
         let signals = Signals::hold(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
         let (reporter, leave) = Reporter::start(address, self.secret.as_deref(), Some(run.clone()))?;
-        signals.listen(move |_| leave.now())?;
+        let told = Arc::new(AtomicBool::new(false));
+        let is_told = Arc::clone(&told);
+        signals.listen(move |_| {
+            told.store(true, Ordering::Relaxed);
+            leave.ask();
+        })?;
         let options = GuardOptions::by(&settings, Rules::by(&settings)?);
         let (period, reporter) = (settings.watch_period, Some(reporter));
         let mut watch = Watch { arguments: self, options, period, reporter, critical: false };
@@ -155,8 +166,14 @@ impl Agent {
         }
         // Ranks that were killed could not take theirs away.
         run.boards(0).filter(agent::are_gone).for_each(|board| board.remove());
-        if let Some(reporter) = watch.reporter {
-            reporter.close(Duration::from_secs(1));
+        let _ = leftovers::remove(&Places::of_node(Some(run.boards.clone())));
+        let Some(reporter) = watch.reporter else { return Ok(Outcome::Done) };
+        let is_orphaned = reporter.is_orphaned();
+        reporter.close(Duration::from_secs(1));
+        if let Some((job, restarts)) = job_of_process().filter(|_| self.rescue && is_orphaned)
+            && rescue::requeue_if_lost(&job, restarts, || is_told.load(Ordering::Relaxed))
+        {
+            eprintln!("piton agent: the node of the script of job {job} is lost: the job was given back to Slurm");
         }
         Ok(Outcome::Done)
     }

@@ -3,13 +3,14 @@
 //! What must hold: it ends, whatever hangs. The node is looked at in a child process: a thread that hangs in the kernel would keep this
 //! process from being gone. The child is killed and left behind; nobody waits for it.
 
+use crate::Common;
 use crate::exit;
 use crate::output::{Cell, Output, Style, Table, human};
-use crate::{Common, slurm};
 use anyhow::{Context, bail};
 use clap::builder::PossibleValuesParser;
 use piton::watch::health::{Check, Limits, Outcome, check, names};
 use piton::watch::node::{Roots, Sampler};
+use piton_cli::slurm;
 use serde::Serialize;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;

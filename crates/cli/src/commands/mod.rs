@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod alert;
+pub mod clean;
 pub mod compact;
 pub mod config;
 pub mod export;
@@ -9,6 +10,7 @@ pub mod health;
 pub mod journal;
 pub mod latest;
 pub mod ls;
+pub mod nodes;
 pub mod pin;
 pub mod plan;
 pub mod prune;
@@ -19,5 +21,6 @@ pub mod rules;
 pub mod run;
 pub mod schedule;
 pub mod show;
+pub mod slurm;
 pub mod status;
 pub mod verify;

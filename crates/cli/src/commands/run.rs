@@ -5,6 +5,7 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use anyhow::{Context, bail};
 use piton::watch::Rules;
+use piton_cli::slurm;
 use piton_cli::supervise::allocation::{Allocation, srun_mpi};
 use piton_cli::supervise::launcher::Launcher;
 use piton_cli::supervise::policy::{self, Limits};
@@ -19,7 +20,7 @@ const STOPPED: i32 = 130;
 
 /// Launch a job, watch it, and launch it again from its newest checkpoint whenever a rank dies or hangs
 ///
-/// Inside of a Slurm job its nodes are used, and `srun` starts the ranks; otherwise, without --ranks, the program is started as it is: one rank. With it, the `mpirun` on the PATH starts the ranks (OpenMPI's and MPICH's are told
+/// Inside of a Slurm job its nodes are used, and `srun` starts the ranks, or, of a job of one rank without MPI, nothing does; otherwise, without --ranks, the program is started as it is: one rank. With it, the `mpirun` on the PATH starts the ranks (OpenMPI's and MPICH's are told
 /// apart), or what --launcher names. Once interrupted (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1) it asks for a checkpoint and ends; interrupted once more it ends
 /// at once. SIGUSR2 asks for a checkpoint only.
 ///
@@ -29,6 +30,7 @@ const STOPPED: i32 = 130;
 #[command(
     after_help = "Examples:\n  piton run -- ./heat --size 512x512\n  piton run --ranks 4 --resume -- ./tsunami --steps 100000\n  \
                         piton run --ranks 4 --label --log-dir logs -- ./tsunami\n  \
+                        piton run --nodes 4 --ranks-per-node 32 --requeue -- ./tsunami\n  \
                         piton run --ranks 8 --launcher 'flux run -n {ranks} {command}' -- ./tsunami\n\n\
                         Exit status: 0 the application came to its end (or its own status, where that is another); 75 it stopped with a checkpoint, \
                         run it again; 130 it was stopped at once; 127 it can't be started; 2 the command line or the configuration \
@@ -38,12 +40,21 @@ pub struct Run {
     /// How many ranks
     #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     ranks: Option<u32>,
+    /// How many nodes of the allocation compute; the others are spares
+    #[arg(long, short = 'N', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with = "spares")]
+    nodes: Option<u32>,
+    /// How many ranks each of them gets, in place of --ranks
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "ranks")]
+    ranks_per_node: Option<u32>,
     /// `direct`, the launcher's program, or a template with {ranks}, {hosts} and {command}; with --ranks `mpirun`
     #[arg(long, value_name = "LAUNCHER")]
     launcher: Option<String>,
     /// Nodes of the allocation that stand by until another one is lost
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     spares: u32,
+    /// Where too few nodes are left, give those that are left more ranks, in place of giving up
+    #[arg(long)]
+    oversubscribe: bool,
     /// What `srun` is to start ranks for: `pmix` (OpenMPI), `pmi2` (MPICH), `none`; by itself, what the program is linked with
     #[arg(long, value_name = "KIND")]
     mpi: Option<String>,
@@ -64,7 +75,66 @@ pub struct Run {
     command: Vec<OsString>,
 }
 
+/// How many ranks a launch has, on how many nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    ranks: u32,
+    nodes: usize,
+    /// Somebody said how many ranks.
+    is_said: bool,
+}
+
 impl Run {
+    /// By what the user says, and the nodes and tasks that the batch system gave; no nodes: this one alone.
+    fn shape(&self, (available, tasks): (usize, Option<u32>)) -> anyhow::Result<Shape> {
+        let all = available.max(1);
+        let nodes = match self.nodes {
+            Some(nodes) if nodes as usize > all => bail!("--nodes {nodes}, and {all} are there"),
+            Some(nodes) => nodes as usize,
+            None if self.spares > 0 && self.spares as usize >= all => {
+                bail!("{} spare nodes of {all} leave none to compute on", self.spares)
+            }
+            None => all - self.spares as usize,
+        };
+        let count = u32::try_from(nodes).context("too many nodes")?;
+        let many = |each: u32| each.checked_mul(count).context("too many ranks");
+        let said = match (self.ranks, self.ranks_per_node, tasks) {
+            (Some(ranks), ..) => Some(ranks),
+            (None, Some(each), _) => Some(many(each)?),
+            // What was asked for is of all nodes, spares among them.
+            (None, None, Some(tasks)) if nodes < all => Some(many(tasks / u32::try_from(all).unwrap_or(u32::MAX))?),
+            (None, None, tasks) => tasks,
+        };
+        if said == Some(0) {
+            bail!(
+                "{} tasks on {all} nodes are less than one each: say by --ranks how many there are to be",
+                tasks.unwrap_or(0)
+            );
+        }
+        Ok(Shape { ranks: said.unwrap_or(1), nodes, is_said: said.is_some() })
+    }
+
+    /// What is to start the ranks.
+    fn launcher(&self, available: usize, shape: &Shape) -> anyhow::Result<Launcher> {
+        if let Some(name) = &self.launcher {
+            return Ok(Launcher::named(name)?);
+        }
+        if available == 0 {
+            let several = self.ranks.is_some() || self.ranks_per_node.is_some();
+            return Ok(if several { Launcher::named("mpirun")? } else { Launcher::Direct });
+        }
+        let linked = || self.command.first().and_then(|program| srun_mpi(program));
+        match self.mpi.as_deref().or_else(linked) {
+            Some(mpi) => Ok(Launcher::Srun(mpi.to_owned())),
+            None if shape.ranks == 1 && available == 1 => Ok(Launcher::Direct),
+            None if shape.ranks == 1 => Ok(Launcher::Srun("none".to_owned())),
+            None => bail!(
+                "{} names no MPI library that is known: say by --mpi which kind `srun` is to start (pmix for OpenMPI, pmi2 for MPICH, none)",
+                self.command.first().map(|program| program.display().to_string()).unwrap_or_default()
+            ),
+        }
+    }
+
     /// Runs the job to its end.
     ///
     /// # Errors
@@ -75,50 +145,37 @@ impl Run {
         }
         let settings = common.settings(None)?;
         let allocation = Allocation::of_process()?;
-        let launcher = match (&self.launcher, &allocation, self.ranks) {
-            (Some(name), ..) => Launcher::named(name)?,
-            (None, Some(_), _) => Launcher::Srun(match (&self.mpi, self.command.first()) {
-                (Some(mpi), _) => mpi.clone(),
-                (None, Some(program)) => srun_mpi(program)?.to_owned(),
-                (None, None) => bail!("which program?"),
-            }),
-            (None, None, Some(_)) => Launcher::named("mpirun")?,
-            (None, None, None) => Launcher::Direct,
-        };
+        if self.requeue && allocation.is_none() {
+            bail!("--requeue gives a Slurm job back, and this is none");
+        }
+        let given = allocation.as_ref().map_or((0, None), |given| (given.nodes.len(), given.tasks));
+        let shape = self.shape(given)?;
+        let launcher = self.launcher(given.0, &shape)?;
         // Whatever starts processes on this node only needs no nodes.
         let nodes = match &allocation {
             Some(allocation) if launcher != Launcher::Direct => allocation.nodes.clone(),
             _ => Vec::new(),
         };
-        let spares = self.spares as usize;
-        if spares > 0 && spares >= nodes.len() {
-            bail!("{spares} spare nodes of {} leave none to compute on", nodes.len().max(1));
-        }
-        let nodes_per_launch = nodes.len().max(1) - spares;
-        let tasks = allocation.as_ref().and_then(|allocation| allocation.tasks).filter(|_| !nodes.is_empty());
-        let per_node = |tasks: u32| tasks / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-        let ranks = match (self.ranks, tasks) {
-            (Some(ranks), _) => ranks,
-            // What was asked for is of all nodes, spares among them.
-            (None, Some(tasks)) if spares > 0 => per_node(tasks) * u32::try_from(nodes_per_launch).unwrap_or(u32::MAX),
-            (None, Some(tasks)) => tasks,
-            (None, None) => 1,
-        };
-        if launcher == Launcher::Direct && ranks > 1 {
-            bail!("{ranks} ranks need a launcher: `direct` starts one process");
+        if launcher == Launcher::Direct && shape.ranks > 1 {
+            bail!("{} ranks need a launcher: `direct` starts one process", shape.ranks);
         }
         let options = Options {
             command: self.command.clone(),
-            ranks,
-            exactly: launcher != Launcher::Direct && (self.ranks.is_some() || tasks.is_some()),
+            ranks: shape.ranks,
+            exactly: launcher != Launcher::Direct && shape.is_said,
             launcher,
+            rescue: self.requeue && nodes.len() > 1,
             nodes,
-            nodes_per_launch,
+            nodes_per_launch: shape.nodes,
+            oversubscribe: self.oversubscribe,
+            end: allocation.as_ref().and_then(|allocation| allocation.end),
             resume: self.resume || allocation.as_ref().is_some_and(|allocation| allocation.restarts > 0),
             label: self.label,
             logs: self.log_dir.clone(),
             limits: Limits { launches: settings.launches_max, launches_per_hour: settings.launches_per_hour },
             quarantine_after: settings.quarantine_after,
+            store: settings.dir.clone(),
+            quarantine_for: settings.quarantine_for,
             piton: std::env::current_exe().context("this program can't be found")?,
             rules: Rules::by(&settings)?.logs,
         };
@@ -126,7 +183,7 @@ impl Run {
             policy::Outcome::Finished(status) => status,
             policy::Outcome::Again { why, soon } => {
                 match allocation.filter(|_| soon && self.requeue) {
-                    Some(allocation) => match allocation.requeue() {
+                    Some(allocation) => match slurm::requeue(&allocation.job) {
                         Ok(()) => eprintln!("piton run: {why}; Slurm starts job {} again when it can", allocation.job),
                         Err(error) => eprintln!("piton run: {why}; it can't be given back to Slurm: {error:#}"),
                     },
@@ -145,5 +202,52 @@ impl Run {
         };
         // Nothing is left to do: the library has no such statuses.
         std::process::exit(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    fn run(words: &str) -> Run {
+        let words = std::iter::once("run").chain(words.split_ascii_whitespace()).chain(["--", "/bin/true"]);
+        Words::try_parse_from(words).map(|words| words.run).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn ranks_and_nodes_follow_from_what_is_said_and_given() {
+        let shape = |words: &str, given| run(words).shape(given).map(|shape| (shape.ranks, shape.nodes, shape.is_said));
+        assert_eq!(shape("", (0, None)).unwrap(), (1, 1, false));
+        assert_eq!(shape("-n 4", (0, None)).unwrap(), (4, 1, true));
+        assert_eq!(shape("--ranks-per-node 3", (0, None)).unwrap(), (3, 1, true));
+        assert_eq!(shape("", (4, Some(8))).unwrap(), (8, 4, true));
+        assert_eq!(shape("--spares 1", (4, Some(8))).unwrap(), (6, 3, true), "spares have no ranks");
+        assert_eq!(shape("--nodes 2", (4, Some(8))).unwrap(), (4, 2, true));
+        assert_eq!(shape("--nodes 2 --ranks-per-node 8", (4, Some(8))).unwrap(), (16, 2, true));
+        assert_eq!(shape("--ranks 5 --spares 2", (4, Some(8))).unwrap(), (5, 2, true));
+        assert_eq!(shape("--spares 3", (4, None)).unwrap(), (1, 1, false));
+        for (words, given) in [("--nodes 5", (4, None)), ("--spares 4", (4, Some(4))), ("--spares 1", (4, Some(2)))] {
+            assert!(shape(words, given).is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_job_of_one_rank_without_mpi_needs_no_launcher() {
+        let launcher = |words: &str, given: (usize, Option<u32>)| {
+            let run = run(words);
+            run.launcher(given.0, &run.shape(given).unwrap()).map(|launcher| launcher.name())
+        };
+        assert_eq!(launcher("", (0, None)).unwrap(), "the program itself");
+        assert_eq!(launcher("", (1, Some(1))).unwrap(), "the program itself");
+        assert_eq!(launcher("--spares 1", (2, Some(2))).unwrap(), "srun --mpi=none");
+        assert_eq!(launcher("--mpi pmix", (2, Some(2))).unwrap(), "srun --mpi=pmix");
+        assert!(launcher("", (2, Some(2))).unwrap_err().to_string().contains("--mpi"));
     }
 }

@@ -3,20 +3,17 @@
 //! Comes in: the environment, and what Slurm's programs say. Goes out: the nodes, and which kind of MPI a program is linked with. What must hold: what can't be
 //! found out is asked for by a clear message, never guessed.
 
-use crate::bounded;
-use anyhow::{Context, bail};
+use crate::slurm;
+use anyhow::Context;
 use std::ffi::OsStr;
-use std::process::Command;
-use std::time::Duration;
 
-/// How long Slurm's programs, and the loader, may take to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
-const LONGEST: usize = 4 << 20;
+/// Where Slurm says when the job's time is up, in seconds since the start of 1970; older ones don't.
+pub const END_VARIABLE: &str = "SLURM_JOB_END_TIME";
 
 /// What Slurm gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allocation {
-    /// The batch job.
+    /// The batch job; of an array, the one task.
     pub job: String,
     /// Its nodes.
     pub nodes: Vec<String>,
@@ -24,18 +21,28 @@ pub struct Allocation {
     pub tasks: Option<u32>,
     /// How often Slurm has started it again.
     pub restarts: u32,
+    /// When its time is up, in seconds since the start of 1970, where that is known.
+    pub end: Option<u64>,
 }
 
-fn ask(program: &str, arguments: &[&OsStr]) -> anyhow::Result<String> {
-    let mut command = Command::new(program);
-    command.args(arguments);
-    let ran =
-        bounded::run(command, Vec::new(), PATIENCE, LONGEST).with_context(|| format!("{program} can't be run"))?;
-    match ran.status {
-        Some(status) if status.success() => Ok(String::from_utf8_lossy(&ran.printed).into_owned()),
-        Some(status) => bail!("{program} failed ({status}): {}", String::from_utf8_lossy(&ran.complained).trim()),
-        None => bail!("{program} has not answered for {} s", PATIENCE.as_secs()),
-    }
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The Slurm job that this process runs in, and how often Slurm has started it again.
+#[must_use]
+pub fn job_of_process() -> Option<(String, u32)> {
+    let restarts = variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok()).unwrap_or(0);
+    Some((job_name(variable)?, restarts))
+}
+
+/// The last task of an array has the number of the whole array: by its own name no other task is meant.
+fn job_name(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let job = variable("SLURM_JOB_ID")?;
+    Some(match (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {
+        (Some(array), Some(task)) => format!("{array}_{task}"),
+        _ => job,
+    })
 }
 
 impl Allocation {
@@ -44,46 +51,42 @@ impl Allocation {
     /// # Errors
     /// It is in one, and its nodes can't be learnt.
     pub fn of_process() -> anyhow::Result<Option<Self>> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (Some(job), Some(list)) = (variable("SLURM_JOB_ID"), variable("SLURM_JOB_NODELIST")) else {
+        let (Some((job, restarts)), Some(list)) = (job_of_process(), variable("SLURM_JOB_NODELIST")) else {
             return Ok(None);
         };
-        let number = |name: &str| variable(name).and_then(|value| value.parse().ok());
-        let names = ask("scontrol", &["show".as_ref(), "hostnames".as_ref(), list.as_ref()])
-            .context("the nodes of this Slurm job can't be learnt")?;
-        let nodes: Vec<String> = names.split_ascii_whitespace().map(str::to_owned).collect();
-        if nodes.is_empty() {
-            bail!("Slurm names no nodes of this job ({list})");
-        }
-        Ok(Some(Self {
-            job,
-            nodes,
-            tasks: number("SLURM_NTASKS"),
-            restarts: number("SLURM_RESTART_COUNT").unwrap_or(0),
-        }))
-    }
-
-    /// Gives the job back to Slurm, which starts it again when it can.
-    ///
-    /// # Errors
-    /// `scontrol` fails, or takes too long.
-    pub fn requeue(&self) -> anyhow::Result<()> {
-        ask("scontrol", &["requeue".as_ref(), self.job.as_ref()]).map(drop)
+        let nodes = slurm::nodes_of(&list).context("the nodes of this Slurm job can't be learnt")?;
+        let said = variable(END_VARIABLE).and_then(|end| end.parse().ok());
+        // A controller that is down just now does not keep the job from its work.
+        let end = said.or_else(|| slurm::end_of(&job).unwrap_or_default());
+        let tasks = variable("SLURM_NTASKS").and_then(|tasks| tasks.parse().ok());
+        Ok(Some(Self { job, nodes, tasks, restarts, end }))
     }
 }
 
-/// Which `--mpi` of `srun` fits the program: by the MPI library that it is linked with.
-///
-/// # Errors
-/// The loader can't tell: the program is a script, or is linked statically.
-pub fn srun_mpi(program: &OsStr) -> anyhow::Result<&'static str> {
-    let said = ask("ldd", &[program]).unwrap_or_default();
+/// Which `--mpi` of `srun` fits the program, by the MPI library that it is linked with; `None`: the loader names none. That may be a script, or a
+/// program that is linked statically.
+#[must_use]
+pub fn srun_mpi(program: &OsStr) -> Option<&'static str> {
+    let said = slurm::ask("ldd", &[program]).unwrap_or_default();
     match () {
-        () if said.contains("libmpich") || said.contains("libmpi.so.12") => Ok("pmi2"),
-        () if said.contains("libmpi.so") || said.contains("libpmix") => Ok("pmix"),
-        () => bail!(
-            "{} names no MPI library that is known: say by --mpi which kind `srun` is to start (pmix for OpenMPI, pmi2 for MPICH, none)",
-            program.display()
-        ),
+        () if said.contains("libmpich") || said.contains("libmpi.so.12") => Some("pmi2"),
+        () if said.contains("libmpi.so") || said.contains("libpmix") => Some("pmix"),
+        () => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_an_array_is_never_taken_for_the_whole_array() {
+        let named = |pairs: &[(&str, &str)]| {
+            job_name(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(named(&[]), None);
+        assert_eq!(named(&[("SLURM_JOB_ID", "7")]).as_deref(), Some("7"));
+        let last = [("SLURM_JOB_ID", "7"), ("SLURM_ARRAY_JOB_ID", "7"), ("SLURM_ARRAY_TASK_ID", "3")];
+        assert_eq!(named(&last).as_deref(), Some("7_3"));
     }
 }

@@ -3,18 +3,21 @@
 //! Comes in: what to run, and how. Goes out: how it all ended. What must hold: one thread decides and acts; whatever takes time (waiting for a process,
 //! passing output on, asking a node) is on another one and tells this one; at the end everything that was started is ended.
 
+use super::allocation::END_VARIABLE;
 use super::children::{self, Started};
 use super::launcher::{Launcher, Order};
+use super::node_file::{self, Entry, What};
 use super::nodes::NodeBook;
 use super::output::{Telling, pass_on};
 use super::policy::{Action, Input, Limits, Mark, Outcome, Policy, Status, Wish};
 use super::store::JobStore;
+use crate::leftovers::{self, Places};
 use crate::line::{Event as Line, Life, RankRecord, Receiver, Report, Secret, ToAgent};
 use crate::signals::Signals;
 use anyhow::Context;
 use mio::Waker;
 use nix::sys::signal::Signal;
-use piton::journal::Event;
+use piton::journal::{Event, WallTime};
 use piton::supervised::{LAUNCH_VARIABLE, RESUME_VARIABLE, RUN_VARIABLE};
 use piton::watch::{Change, LogRules, process};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +43,8 @@ const AGENT_LIVES: Duration = Duration::from_secs(10);
 const AGENT_REST_MOST: Duration = Duration::from_secs(60);
 /// Agents that were told to leave may take so long.
 const AGENTS_LEAVE: Duration = Duration::from_secs(3);
+/// Seconds: a signal that comes so shortly before the batch system's end of the job, or later, comes because of it.
+const NEAR_THE_END: u64 = 5;
 /// What is left to do at the end may take so long.
 const LAST: Duration = Duration::from_secs(8);
 
@@ -58,6 +63,12 @@ pub struct Options {
     pub nodes: Vec<String>,
     /// How many of them a launch gets.
     pub nodes_per_launch: usize,
+    /// Whether it may do with fewer, where they are short: nodes get more ranks then.
+    pub oversubscribe: bool,
+    /// When the batch system takes the nodes away, in seconds since the start of 1970, where that is known.
+    pub end: Option<u64>,
+    /// Whether agents are to give the job back where the batch script's own node is lost.
+    pub rescue: bool,
     /// Whether the first launch goes on from the newest checkpoint, where there is one.
     pub resume: bool,
     /// Whether each line that the job prints begins with its rank.
@@ -68,6 +79,10 @@ pub struct Options {
     pub limits: Limits,
     /// So many failures put a node in quarantine; 0: none do.
     pub quarantine_after: u32,
+    /// The store by the settings, where the nodes' failures are kept for later runs.
+    pub store: PathBuf,
+    /// How long they count.
+    pub quarantine_for: Duration,
     /// The program `piton`.
     pub piton: PathBuf,
     /// What in the job's output tells of something wrong.
@@ -169,9 +184,14 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
     let ring = bell.clone();
     signals.listen(move |signal| ring.ring(Heard::Signal(signal))).context("no thread")?;
     let names = if elsewhere { options.nodes.clone() } else { vec![here.clone()] };
-    let nodes = NodeBook::new(names, options.quarantine_after);
-    let policy =
-        Policy::new(options.limits, nodes, options.nodes_per_launch.max(1), options.exactly.then_some(options.ranks));
+    let mut nodes = NodeBook::new(names, options.quarantine_after);
+    // A workstation has no other node, and a store that can't be read now is none of the job's business.
+    if elsewhere && let Ok(fared) = node_file::read(&options.store, WallTime::now(), options.quarantine_for) {
+        nodes = nodes.remembering(fared.into_iter().map(|(node, fared)| (node, fared.failures)));
+    }
+    let most = options.nodes_per_launch.max(1);
+    let least = if options.oversubscribe { 1 } else { most };
+    let policy = Policy::new(options.limits, nodes, least..=most, options.exactly.then_some(options.ranks));
     let port = receiver.address().port();
     let address = if elsewhere { format!("{here}:{port}") } else { receiver.address().to_string() };
     let mut run = [0; 8];
@@ -210,6 +230,12 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
 impl Driver {
     fn now(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
+    }
+
+    /// Whether the batch system's end of the job is at hand, as near as that is known.
+    fn time_is_up(&self) -> bool {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.options.end.is_some_and(|end| now + NEAR_THE_END >= end)
     }
 
     /// One round: hear, decide, act.
@@ -270,6 +296,11 @@ impl Driver {
                 self.inputs.push(Input::Wanted(Wish::TimeUp));
             }
             Heard::Signal(Signal::SIGUSR2) => self.inputs.push(Input::Wanted(Wish::Checkpoint)),
+            // At its time limit Slurm says no more than that.
+            Heard::Signal(Signal::SIGTERM) if self.time_is_up() => {
+                say("SIGTERM, and the time is up: a checkpoint, and then the end, to go on another time");
+                self.inputs.push(Input::Wanted(Wish::TimeUp));
+            }
             Heard::Signal(signal) => {
                 say(&format!("{signal}: a checkpoint, and then the end"));
                 self.inputs.push(Input::Wanted(Wish::Stop));
@@ -365,6 +396,11 @@ impl Driver {
                         self.store.tell(launch, Event::EndExplained { epoch, failure, reason });
                     }
                 }
+                Action::NodeFailed { node, class } if !self.options.nodes.is_empty() => {
+                    let entry = Entry { at: WallTime::now(), node, what: What::Failed, why: class };
+                    self.store.remember(self.options.store.clone(), entry);
+                }
+                Action::NodeFailed { .. } => {}
                 Action::Say(text) => say(&text),
                 Action::Over(outcome) => self.outcome = Some(outcome),
             }
@@ -401,6 +437,10 @@ impl Driver {
                 environment.push((RESUME_VARIABLE.to_owned(), "latest".to_owned()));
             }
         }
+        if let Some(end) = self.options.end {
+            // Older Slurms do not say it themselves.
+            environment.push((END_VARIABLE.to_owned(), end.to_string()));
+        }
         if self.options.resume {
             environment.push(("PITON_RESUME".to_owned(), "latest".to_owned()));
         }
@@ -410,6 +450,7 @@ impl Driver {
             nodes: if self.options.nodes.is_empty() { &[] } else { nodes },
             environment: &environment,
             label: self.options.label,
+            oversubscribe: self.options.oversubscribe,
         };
         let mut command = self.options.launcher.command(&order);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -483,6 +524,9 @@ impl Driver {
             command
         };
         command.arg("agent").arg("--supervisor").arg(&self.address).arg("--run").arg(format!("{:x}", self.run));
+        if self.options.rescue {
+            command.arg("--rescue");
+        }
         command.env(Secret::VARIABLE, self.secret.to_hex());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let bell = self.bell.clone();
@@ -532,6 +576,8 @@ impl Driver {
         if let Some(agent) = &self.agent {
             agent.signal(Signal::SIGKILL);
         }
+        // A launcher that was killed leaves its own; agents look after the ranks' on all nodes.
+        let _ = leftovers::remove(&Places::of_node(None));
         self.store.close(LAST);
         Ok(outcome)
     }

@@ -60,6 +60,8 @@ pub struct Order<'a> {
     pub environment: &'a [(String, String)],
     /// Whether each line that the job prints begins with its rank.
     pub label: bool,
+    /// Whether nodes may get more ranks than they have processors for.
+    pub oversubscribe: bool,
 }
 
 impl Launcher {
@@ -148,6 +150,9 @@ impl Launcher {
                         push(&[if new { "--prtemca" } else { "--mca" }, &format!("oob_tcp_keepalive_{name}"), value]);
                     }
                 }
+                if order.oversubscribe {
+                    push(&["--oversubscribe"]);
+                }
                 if order.label {
                     push(if new { &["--output", "tag"] } else { &["--tag-output"] });
                 }
@@ -172,6 +177,9 @@ impl Launcher {
                     if order.ranks.is_multiple_of(nodes) {
                         push(&["--ntasks-per-node", &(order.ranks / nodes).to_string()]);
                     }
+                }
+                if order.oversubscribe {
+                    push(&["--overcommit"]);
                 }
                 if order.label {
                     push(&["--label"]);
@@ -208,7 +216,14 @@ mod tests {
         let command: Vec<OsString> = ["./sea", "--size", "a b"].map(Into::into).to_vec();
         let nodes: Vec<String> = nodes.iter().map(|node| (*node).to_owned()).collect();
         let environment = [("PITON_INTERNAL_RUN".to_owned(), "7".to_owned())];
-        let order = Order { command: &command, ranks: 4, nodes: &nodes, environment: &environment, label };
+        let order = Order {
+            command: &command,
+            ranks: 4,
+            nodes: &nodes,
+            environment: &environment,
+            label,
+            oversubscribe: label,
+        };
         let command = launcher.command(&order);
         assert!(command.get_envs().any(|(name, value)| name == "PITON_INTERNAL_RUN" && value == Some("7".as_ref())));
         let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -232,7 +247,10 @@ mod tests {
     fn command_lines_are_what_each_launcher_takes() {
         assert_eq!(line(&Launcher::Direct, &[], false), "./sea|--size|a b");
         let open4 = Launcher::OpenMpi("mpirun".into(), 4);
-        assert_eq!(line(&open4, &[], true), "mpirun|-n|4|--tag-output|-x|PITON_INTERNAL_RUN|./sea|--size|a b");
+        assert_eq!(
+            line(&open4, &[], true),
+            "mpirun|-n|4|--oversubscribe|--tag-output|-x|PITON_INTERNAL_RUN|./sea|--size|a b"
+        );
         let with_nodes = line(&open4, &["n1", "n2"], false);
         assert!(with_nodes.starts_with("mpirun|-n|4|--host|n1:2,n2:2|--mca|oob_tcp_keepalive_time|2|"), "{with_nodes}");
         let open5 = line(&Launcher::OpenMpi("mpirun".into(), 5), &["n1"], true);
@@ -242,7 +260,7 @@ mod tests {
         let srun = Launcher::Srun("pmix".into());
         assert_eq!(
             line(&srun, &["n1", "n2"], true),
-            "srun|--kill-on-bad-exit=1|--overlap|--mpi=pmix|-n|4|-N|2|-w|n1,n2|--ntasks-per-node|2|--label|./sea|--size|a b"
+            "srun|--kill-on-bad-exit=1|--overlap|--mpi=pmix|-n|4|-N|2|-w|n1,n2|--ntasks-per-node|2|--overcommit|--label|./sea|--size|a b"
         );
         let template = Launcher::named("flux run -n {ranks} --requires=hosts:{hosts} {command}").expect("a template");
         assert_eq!(line(&template, &["n1", "n2"], false), "flux|run|-n|4|--requires=hosts:n1,n2|./sea|--size|a b");

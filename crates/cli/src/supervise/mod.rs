@@ -9,8 +9,10 @@
 //! | --- | --- |
 //! | `policy.rs` | what is done about what happens: a state machine |
 //! | `nodes.rs` | which nodes are good, and which of them a launch gets |
+//! | `node_file.rs` | what became of nodes in earlier runs |
 //! | `launcher.rs` | the command lines of launchers |
 //! | `allocation.rs` | the nodes that a batch system gave |
+//! | `rescue.rs` | a job whose script's node is lost, given back |
 //! | `children.rs` | the processes that were started, and how they end |
 //! | `output.rs` | what the job prints: passed on, kept, and looked at |
 //! | `store.rs` | what the job's store says, and what is asked of the job and journalled there |
@@ -20,9 +22,11 @@ pub mod allocation;
 mod children;
 mod driver;
 pub mod launcher;
+pub mod node_file;
 pub mod nodes;
 mod output;
 pub mod policy;
+pub mod rescue;
 mod store;
 
 pub use driver::{Options, run};

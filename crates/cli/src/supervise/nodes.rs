@@ -29,6 +29,21 @@ impl NodeBook {
         Self { names, records: BTreeMap::new(), quarantine_after }
     }
 
+    /// The nodes with what earlier runs have seen of them: how often each has failed.
+    #[must_use]
+    pub fn remembering(mut self, failures: impl IntoIterator<Item = (String, u32)>) -> Self {
+        failures.into_iter().for_each(|(node, failures)| self.records.entry(node).or_default().failures = failures);
+        self
+    }
+
+    /// Those that are in quarantine.
+    pub fn quarantined(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str).filter(|name| {
+            let failures = self.records.get(*name).map_or(0, |record| record.failures);
+            self.quarantine_after > 0 && failures >= self.quarantine_after
+        })
+    }
+
     /// Nothing was heard of the node for too long.
     pub fn lost(&mut self, node: &str) {
         self.records.entry(node.to_owned()).or_default().lost = true;
@@ -102,6 +117,9 @@ mod tests {
         assert!(!book.failed("n1"), "that was said");
         assert_eq!(book.choose(2), Some(vec!["n2".into(), "n3".into()]));
         assert_eq!(book.choose(3), Some(vec!["n2".into(), "n3".into(), "n1".into()]), "it is better than none");
+        let book = self::book(2).remembering([("n1".to_owned(), 2), ("n9".to_owned(), 5)]);
+        assert_eq!(book.quarantined().collect::<Vec<_>>(), ["n1"]);
+        assert_eq!(book.choose(2), Some(vec!["n2".into(), "n3".into()]), "as an earlier run has seen");
         let mut book = self::book(0);
         (0..9).for_each(|_| assert!(!book.failed("n1")));
         assert!(book.is_good("n1"));

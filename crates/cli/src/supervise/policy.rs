@@ -23,6 +23,7 @@ use super::nodes::NodeBook;
 use piton::journal::Event;
 use piton::watch::{Action as Wanted, Finding};
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 /// How long agents get to say what has happened, once the launcher has ended by itself, seconds.
 const SETTLE: f64 = 0.5;
@@ -113,7 +114,10 @@ pub enum Mark {
     /// The application has come to its end.
     Finished,
     /// It stopped after a checkpoint, as it was asked to.
-    Halted,
+    Halted {
+        /// By a signal to its ranks, and not by somebody's request.
+        signalled: bool,
+    },
     /// Neither.
     Nothing,
 }
@@ -227,6 +231,13 @@ pub enum Action {
         failure: bool,
         /// What happened.
         reason: String,
+    },
+    /// Write down, for later runs, that an attempt failed by this node's doing.
+    NodeFailed {
+        /// Which.
+        node: String,
+        /// The class of the failure.
+        class: String,
     },
     /// Tell the user.
     Say(String),
@@ -343,8 +354,9 @@ struct Past {
 pub struct Policy {
     limits: Limits,
     nodes: NodeBook,
-    /// Nodes that a launch gets, and ranks that the job must have, where that is known.
+    /// Nodes that a launch gets, how few it can do with, and ranks that the job must have, where that is known.
     wanted: usize,
+    least: usize,
     ranks: Option<u32>,
     phase: Phase,
     current: Launch,
@@ -364,13 +376,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// One for a job that gets `wanted` of the nodes, and is to have so many ranks where that is known.
+    /// One for a job that gets as many of the nodes as `wanted` says, from the least to the most, and is to have so many ranks where that is known.
     #[must_use]
-    pub fn new(limits: Limits, nodes: NodeBook, wanted: usize, ranks: Option<u32>) -> Self {
+    pub fn new(limits: Limits, nodes: NodeBook, wanted: RangeInclusive<usize>, ranks: Option<u32>) -> Self {
         Self {
             limits,
             nodes,
-            wanted,
+            wanted: *wanted.end(),
+            least: *wanted.start(),
             ranks,
             phase: Phase::Over,
             current: Launch::new(0, 0.0, Vec::new()),
@@ -389,6 +402,11 @@ impl Policy {
 
     /// The first launch.
     pub fn begin(&mut self, now: f64) -> Vec<Action> {
+        let left_out: Vec<&str> = self.nodes.quarantined().collect();
+        if !left_out.is_empty() {
+            let names = left_out.join(", ");
+            self.say(format!("left out, as they have failed too often: {names} (`piton nodes`)"));
+        }
         self.launch(now);
         std::mem::take(&mut self.out)
     }
@@ -483,10 +501,14 @@ impl Policy {
     }
 
     fn launch(&mut self, now: f64) {
-        let Some(nodes) = self.nodes.choose(self.wanted) else {
-            let why = format!("fewer than {} nodes are good", self.wanted);
+        let (most, least) = (self.wanted, self.least);
+        let Some(nodes) = (least..=most).rev().find_map(|count| self.nodes.choose(count)) else {
+            let why = format!("fewer than {least} nodes are good");
             return self.over(Outcome::Again { why, soon: true });
         };
+        if nodes.len() < most {
+            self.say(format!("{} nodes are good and {most} are wanted: they get more ranks each", nodes.len()));
+        }
         self.nodes.used(&nodes);
         let number = self.current.number + 1;
         self.current = Launch::new(number, now, nodes.clone());
@@ -588,8 +610,15 @@ impl Policy {
         match (self.phase, mark) {
             // Whatever failed just before: it has come to its end.
             (_, Mark::Finished) => self.over(Outcome::Finished(status.code())),
-            (Phase::Running | Phase::Settling { .. }, Mark::Halted) => {
-                let why = "it stopped with a checkpoint, as it was asked to";
+            (Phase::Running | Phase::Settling { .. }, Mark::Halted { signalled }) => {
+                // A batch system tells the ranks alone that a more important job wants their nodes.
+                let taken_away = signalled && !self.leaving;
+                self.soon |= taken_away;
+                let why = if taken_away {
+                    "its ranks were told by a signal to stop, and did with a checkpoint"
+                } else {
+                    "it stopped with a checkpoint, as it was asked to"
+                };
                 self.explain(false, why);
                 self.over_for_now(why.to_owned());
             }
@@ -638,10 +667,12 @@ impl Policy {
         self.out.push(Action::End { launch: self.current.number, reason: summary.clone() });
         // A program that faults does so wherever it runs.
         let own = status.is_some_and(Status::is_own);
-        if let Some(node) = node.filter(|_| !own)
-            && self.nodes.failed(&node)
-        {
-            self.say(format!("node {node} has failed too often and is left out from now on"));
+        if let Some(node) = node.filter(|_| !own) {
+            let too_often = self.nodes.failed(&node);
+            self.out.push(Action::NodeFailed { node: node.clone(), class: class.to_owned() });
+            if too_often {
+                self.say(format!("node {node} has failed too often and is left out from now on; `piton nodes clear {node}` takes it in again"));
+            }
         }
         self.open.get_or_insert(Open { number, at: now });
         self.current.failure = Some(Failure { number, summary, status, own, excused: class == "NodeLost" });
@@ -775,7 +806,7 @@ mod tests {
 
     fn policy(names: &[&str], wanted: usize) -> Policy {
         let nodes = NodeBook::new(names.iter().map(|name| (*name).to_owned()).collect(), 2);
-        Policy::new(LIMITS, nodes, wanted, Some(4))
+        Policy::new(LIMITS, nodes, wanted..=wanted, Some(4))
     }
 
     fn died(exit: &str, node: &str) -> Finding {
@@ -984,7 +1015,7 @@ mod tests {
         for (limits, most) in
             [(Limits { launches: 3, launches_per_hour: 0 }, 3), (Limits { launches: 0, launches_per_hour: 5 }, 5)]
         {
-            let mut policy = Policy::new(limits, NodeBook::new(vec!["n1".into()], 0), 1, None);
+            let mut policy = Policy::new(limits, NodeBook::new(vec!["n1".into()], 0), 1..=1, None);
             policy.begin(0.0);
             let mut now = 0.0;
             let end = loop {
@@ -1007,8 +1038,15 @@ mod tests {
         policy.take(1.0, Input::Came { launch: 1, world: 4 });
         assert_eq!(policy.take(2.0, Input::Wanted(Wish::Checkpoint)), [Action::Ask { halt: false }]);
         assert_eq!(policy.take(2.0, Input::Wanted(Wish::Stop)), [Action::Ask { halt: true }]);
-        let end =
-            policy.take(3.0, Input::Ended { launch: 1, status: Status::Exit(0), mark: Mark::Halted, evidence: vec![] });
+        let end = policy.take(
+            3.0,
+            Input::Ended {
+                launch: 1,
+                status: Status::Exit(0),
+                mark: Mark::Halted { signalled: false },
+                evidence: vec![],
+            },
+        );
         assert!(matches!(outcome(&end), Some(Outcome::Again { soon: false, .. })));
         // A rank dies while it stops: it is not launched again.
         let mut policy = self::policy(&["n1"], 1);

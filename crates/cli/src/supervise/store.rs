@@ -5,6 +5,7 @@
 //! heard; what it says in time is believed, otherwise the careful answer is taken; an event that comes before its attempt is known is kept for
 //! it, some thousands at the most.
 
+use super::node_file::{self, Entry};
 use super::policy::Mark;
 use crate::clerk::Clerk;
 use crate::line::Attempt;
@@ -13,6 +14,7 @@ use piton::journal::{Event, JournalWriter};
 use piton::medium::{Access, RealMedium};
 use piton::store::{JobFolder, Request, RequestKind, Store, StoreError};
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -61,6 +63,12 @@ impl JobStore {
     pub fn tell(&self, launch: u32, event: Event) {
         let at = Instant::now();
         self.clerk.later(move |books| books.tell(Waiting { launch, event, at }));
+    }
+
+    /// Writes down what became of a node, in the store that the settings name.
+    pub fn remember(&self, store: PathBuf, entry: Entry) {
+        // What can't be written is not known the next time, no more.
+        self.clerk.later(move |_| drop(node_file::append(&store, &entry)));
     }
 
     /// The attempt of a launch.
@@ -152,10 +160,14 @@ impl Books {
         if job.finished(epoch).is_some() {
             return Mark::Finished;
         }
-        let journal = piton::journal::read(&**job.medium(), &job.epoch_folder(epoch));
-        let is_halted = |record: &piton::journal::Record| matches!(record.event, Event::Halted { .. });
-        let halted = journal.is_ok_and(|journal| journal.records.iter().any(is_halted));
-        if halted { Mark::Halted } else { Mark::Nothing }
+        let Ok(journal) = piton::journal::read(&**job.medium(), &job.epoch_folder(epoch)) else { return Mark::Nothing };
+        let any = |is: fn(&Event) -> bool| journal.records.iter().any(|record| is(&record.event));
+        if !any(|event| matches!(event, Event::Halted { .. })) {
+            return Mark::Nothing;
+        }
+        // As ranks write it down.
+        let by_signal = |event: &Event| matches!(event, Event::RequestSeen { what } if what == "signal SIGTERM");
+        Mark::Halted { signalled: any(by_signal) }
     }
 
     fn has_committed(&self, first: Epoch) -> bool {

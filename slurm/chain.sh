@@ -1,0 +1,24 @@
+#!/bin/bash
+# A job that comes back by itself, under `piton run`. Made by `piton slurm script`.
+# Submit as many as it may take; each goes on where the one before it stopped:
+#   for i in 1 2 3; do sbatch SCRIPT PROGRAM ARGUMENTS...; done
+
+#SBATCH --job-name=job
+# One of the nodes stands by, and computes where another one is lost.
+#SBATCH --nodes=5
+#SBATCH --ntasks-per-node=32
+#SBATCH --time=24:00:00
+# One file for all starts of the job: without `append` each start would empty it.
+#SBATCH --output=%x-%j.out
+#SBATCH --open-mode=append
+# Where a node is lost, the script lives on: piton launches the job again within seconds, and does not wait for Slurm to notice.
+#SBATCH --no-kill
+# Of all jobs with this name one runs at a time.
+#SBATCH --dependency=singleton
+#SBATCH --no-requeue
+# 300 s before the time is up, and up to 60 s earlier, piton is told: it has a last checkpoint taken, and ends with status 75.
+#SBATCH --signal=B:USR1@300
+
+[ $# -gt 0 ] || { echo "sbatch SCRIPT PROGRAM ARGUMENTS..." >&2; exit 2; }
+# It takes the script's place, so that Slurm's signals come to it; --resume goes on from the newest checkpoint, where there is one.
+exec piton run --spares 1 --resume -- "$@"
