@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "every test uses a part of it")]
 
+#[cfg(feature = "mpi")]
+pub mod cluster;
+
 use std::io::Read;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
