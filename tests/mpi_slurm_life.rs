@@ -99,6 +99,23 @@ fn a_time_limit_without_a_word_before_it_leaves_time_for_a_checkpoint() {
 }
 
 #[test]
+fn a_job_that_is_cancelled_stays_so_with_a_checkpoint() {
+    play(false, |cluster, name| {
+        let job = cluster.submit(order(name));
+        job.computing();
+        cluster.ok(&["exec", "ctl", "scancel", &job.id]);
+        job.until_printed("run it again to go on");
+        nothing_is_left(&job);
+        job.until("the end of the job", |_| job.state().is_empty().then_some(()));
+        assert_eq!(job.starts(), 1, "{}", job.printed());
+        drop(job);
+        cluster.rests();
+        let job = cluster.submit(Order { options: "--resume", ..order(name) });
+        job.ends_well();
+    });
+}
+
+#[test]
 fn a_job_that_comes_first_gets_the_nodes_after_a_checkpoint() {
     play(false, |cluster, name| {
         let sbatch = "-N4 --ntasks-per-node=1 --time=10 -p low";

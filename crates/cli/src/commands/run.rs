@@ -182,7 +182,9 @@ impl Run {
         let status = match run(options)? {
             policy::Outcome::Finished(status) => status,
             policy::Outcome::Again { why, soon } => {
-                match allocation.filter(|_| soon && self.requeue) {
+                // At its time limit Slurm says no more than whoever cancels a job: SIGTERM.
+                let is_due = |given: &Allocation| soon || slurm::is_time_up(&given.job).unwrap_or(false);
+                match allocation.filter(|given| self.requeue && is_due(given)) {
                     Some(allocation) => match slurm::requeue(&allocation.job) {
                         Ok(()) => eprintln!("piton run: {why}; Slurm starts job {} again when it can", allocation.job),
                         Err(error) => eprintln!("piton run: {why}; it can't be given back to Slurm: {error:#}"),

@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long one call may take. Two of them and a look at the node end before slurmd kills its health check, after 60 seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Seconds.
+const NEAR_THE_LIMIT: u64 = 5;
 /// Most that is read of what one prints.
 const LONGEST: usize = 4 << 20;
 
@@ -138,11 +140,27 @@ pub fn requeue(id: &str) -> anyhow::Result<()> {
 pub fn end_of(id: &str) -> anyhow::Result<Option<u64>> {
     let said = ask("squeue", &["--noheader", "--jobs", id, "--format", "%L"].map(OsStr::new))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Ok(seconds_left(said.trim()).map(|left| now + left))
+    Ok(seconds_of(said.trim()).map(|left| now + left))
 }
 
-/// What `squeue` shows as the time that is left: `2-03:04:05`, `3:04:05`, `4:05`; `None` where that is no time, as for `UNLIMITED`.
-fn seconds_left(text: &str) -> Option<u64> {
+/// Whether the job has used up its time limit, as it is now: somebody may have changed it since the job began.
+///
+/// # Errors
+/// As of [`ask`]; the answer can't be read.
+pub fn is_time_up(id: &str) -> anyhow::Result<bool> {
+    let said = ask("squeue", &["--noheader", "--jobs", id, "--format", "%M %l"].map(OsStr::new))?;
+    is_used_up(&said).with_context(|| format!("squeue says nothing that can be read of job {id}"))
+}
+
+/// By the time used and the time limit; the signal may come a moment before the limit is reached.
+fn is_used_up(said: &str) -> Option<bool> {
+    let (used, limit) = said.trim().split_once(' ')?;
+    let used = seconds_of(used)?;
+    Some(seconds_of(limit.trim()).is_some_and(|limit| used + NEAR_THE_LIMIT >= limit))
+}
+
+/// A time as `squeue` shows it: `2-03:04:05`, `3:04:05`, `4:05`; `None` where that is no time, as for `UNLIMITED`.
+fn seconds_of(text: &str) -> Option<u64> {
     let (days, rest) = text.split_once('-').unwrap_or(("0", text));
     let parts: Option<Vec<u64>> = rest.split(':').map(|part| part.parse().ok()).collect();
     let seconds =
@@ -186,14 +204,18 @@ mod tests {
     }
 
     #[test]
-    fn the_time_that_is_left_is_read() {
+    fn times_are_read() {
         for (text, seconds) in
             [("0:59", 59), ("4:05", 245), ("3:04:05", 11_045), ("2-03:04:05", 2 * 86_400 + 11_045), ("1-00:00", 86_400)]
         {
-            assert_eq!(seconds_left(text), Some(seconds), "{text}");
+            assert_eq!(seconds_of(text), Some(seconds), "{text}");
         }
+        assert_eq!(is_used_up("1:02 1:00\n"), Some(true));
+        assert_eq!(is_used_up("59:50 1:00:00\n"), Some(false));
+        assert_eq!(is_used_up("59:50 UNLIMITED\n"), Some(false));
+        assert_eq!((is_used_up(""), is_used_up("INVALID 1:00")), (None, None));
         for text in ["UNLIMITED", "NOT_SET", "INVALID", "", "5", "1:2:3:4", "x-1:00", "-0:05"] {
-            assert_eq!(seconds_left(text), None, "{text}");
+            assert_eq!(seconds_of(text), None, "{text}");
         }
     }
 }

@@ -43,8 +43,6 @@ const AGENT_LIVES: Duration = Duration::from_secs(10);
 const AGENT_REST_MOST: Duration = Duration::from_secs(60);
 /// Agents that were told to leave may take so long.
 const AGENTS_LEAVE: Duration = Duration::from_secs(3);
-/// Seconds: a signal that comes so shortly before the batch system's end of the job, or later, comes because of it.
-const NEAR_THE_END: u64 = 5;
 /// What is left to do at the end may take so long.
 const LAST: Duration = Duration::from_secs(8);
 
@@ -232,12 +230,6 @@ impl Driver {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// Whether the batch system's end of the job is at hand, as near as that is known.
-    fn time_is_up(&self) -> bool {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.options.end.is_some_and(|end| now + NEAR_THE_END >= end)
-    }
-
     /// One round: hear, decide, act.
     fn turn(&mut self, receiver: &mut Receiver, heard: &mpsc::Receiver<Heard>) -> anyhow::Result<()> {
         let wait = self
@@ -296,11 +288,6 @@ impl Driver {
                 self.inputs.push(Input::Wanted(Wish::TimeUp));
             }
             Heard::Signal(Signal::SIGUSR2) => self.inputs.push(Input::Wanted(Wish::Checkpoint)),
-            // At its time limit Slurm says no more than that.
-            Heard::Signal(Signal::SIGTERM) if self.time_is_up() => {
-                say("SIGTERM, and the time is up: a checkpoint, and then the end, to go on another time");
-                self.inputs.push(Input::Wanted(Wish::TimeUp));
-            }
             Heard::Signal(signal) => {
                 say(&format!("{signal}: a checkpoint, and then the end"));
                 self.inputs.push(Input::Wanted(Wish::Stop));
