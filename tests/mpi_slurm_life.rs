@@ -264,6 +264,29 @@ fn without_a_spare_it_goes_on_with_more_ranks_a_node_or_waits_for_nodes() {
 }
 
 #[test]
+fn a_sites_own_launchers_do_as_well() {
+    play(false, |cluster, name| {
+        // As where there is no Slurm: the nodes, and what starts ranks and agents on them, are given.
+        let mpi = if cluster.family == Family::Mpich { "pmi2" } else { "pmix" };
+        let options = format!(
+            "--hosts n1,n2,n3 --launcher 'srun --overlap -K --mpi={mpi} -N 2 -w {{hosts}} -n {{ranks}} {{command}}' \
+             --agents 'srun --overlap --mem=0 --mpi=none --no-kill -K0 -N {{nodes}} -n {{nodes}} -w {{hosts}} {{command}}'"
+        );
+        let sbatch = "--no-kill\nunset SLURM_JOB_NODELIST";
+        let job = cluster.submit(Order { nodes: 3, sbatch, options: &options, ..order(name) });
+        let before = job.computing();
+        strike(&job, "n2");
+        job.recovered(before);
+        let before = job.computing();
+        cluster.ok(&["power-off", "n2"]);
+        job.recovered(before);
+        job.ends_well();
+        cluster.ok(&["power-on", "n2"]);
+        nothing_is_left(&job);
+    });
+}
+
+#[test]
 fn ready_scripts_run_as_they_are() {
     play(false, |cluster, name| {
         let script = if cluster.family == Family::Mpich { "mpich.sh" } else { "openmpi.sh" };

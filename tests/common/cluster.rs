@@ -47,7 +47,7 @@ pub struct Order<'a> {
     pub shape: (usize, usize),
     /// Nodes that the job gets; 0: all.
     pub nodes: usize,
-    /// More options of `sbatch`, in the script.
+    /// More options of `sbatch`, in the script; further lines are commands before the start.
     pub sbatch: &'a str,
     /// Options of `piton run`.
     pub options: &'a str,

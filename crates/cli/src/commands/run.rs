@@ -4,10 +4,10 @@ use crate::Common;
 use crate::exit::Outcome;
 use crate::output::Output;
 use anyhow::{Context, bail};
-use piton::watch::Rules;
+use piton::watch::{Rules, process};
 use piton_cli::slurm;
-use piton_cli::supervise::allocation::{Allocation, srun_mpi};
-use piton_cli::supervise::launcher::Launcher;
+use piton_cli::supervise::allocation::{Allocation, nodes_in, nodes_of_site, srun_mpi};
+use piton_cli::supervise::launcher::{AgentStarter, Launcher};
 use piton_cli::supervise::policy::{self, Limits};
 use piton_cli::supervise::{Options, run};
 use std::ffi::OsString;
@@ -31,7 +31,8 @@ const STOPPED: i32 = 130;
     after_help = "Examples:\n  piton run -- ./heat --size 512x512\n  piton run --ranks 4 --resume -- ./tsunami --steps 100000\n  \
                         piton run --ranks 4 --label --log-dir logs -- ./tsunami\n  \
                         piton run --nodes 4 --ranks-per-node 32 --requeue -- ./tsunami\n  \
-                        piton run --ranks 8 --launcher 'flux run -n {ranks} {command}' -- ./tsunami\n\n\
+                        piton run --ranks 8 --launcher 'flux run -n {ranks} {command}' -- ./tsunami\n  \
+                        piton run --ranks 64 --hosts n1,n2,n3 --spares 1 -- ./tsunami\n\n\
                         Exit status: 0 the application came to its end (or its own status, where that is another); 75 it stopped with a checkpoint, \
                         run it again; 130 it was stopped at once; 127 it can't be started; 2 the command line or the configuration \
                         is wrong; otherwise it failed for good, with the program's own status or 1"
@@ -52,6 +53,12 @@ pub struct Run {
     /// Nodes of the allocation that stand by until another one is lost
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     spares: u32,
+    /// The nodes, where that is not Slurm's to say (PBS and LSF are asked by themselves): NODE,NODE... or @FILE with one a line; the spares last
+    #[arg(long, value_name = "NODES")]
+    hosts: Option<String>,
+    /// What starts an agent on each node, where neither `srun` nor `mpirun` does: a template with {hosts}, {nodes} and {command}
+    #[arg(long, value_name = "TEMPLATE")]
+    agents: Option<String>,
     /// Where too few nodes are left, give those that are left more ranks, in place of giving up
     #[arg(long)]
     oversubscribe: bool,
@@ -114,14 +121,40 @@ impl Run {
         Ok(Shape { ranks: said.unwrap_or(1), nodes, is_said: said.is_some() })
     }
 
+    /// The nodes that the user names, or another batch system than Slurm; none: this one, or Slurm's.
+    fn hosts(&self, in_slurm: bool) -> anyhow::Result<Vec<String>> {
+        let hosts = match &self.hosts {
+            Some(list) => match list.strip_prefix('@') {
+                Some(file) => {
+                    nodes_in(&std::fs::read_to_string(file).with_context(|| format!("{file} can't be read"))?)?
+                }
+                None => nodes_in(&list.replace(',', "\n"))?,
+            },
+            None if in_slurm => Vec::new(),
+            None => nodes_of_site()?,
+        };
+        if self.hosts.is_some() && hosts.is_empty() {
+            bail!("--hosts names no node");
+        }
+        // Alone, this node is as good as none.
+        let here = process::host_name();
+        let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+        let alone = self.hosts.is_none() && hosts.len() == 1 && short(&hosts[0]) == short(&here);
+        Ok(if alone { Vec::new() } else { hosts })
+    }
+
     /// What is to start the ranks.
-    fn launcher(&self, available: usize, shape: &Shape) -> anyhow::Result<Launcher> {
+    fn launcher(&self, in_slurm: bool, available: usize, shape: &Shape) -> anyhow::Result<Launcher> {
         if let Some(name) = &self.launcher {
             return Ok(Launcher::named(name)?);
         }
-        if available == 0 {
-            let several = self.ranks.is_some() || self.ranks_per_node.is_some();
-            return Ok(if several { Launcher::named("mpirun")? } else { Launcher::Direct });
+        if !in_slurm {
+            if available > 0 && !shape.is_said {
+                bail!(
+                    "how many ranks are there to be on these {available} nodes? Say it by --ranks or --ranks-per-node"
+                );
+            }
+            return Ok(if shape.is_said { Launcher::named("mpirun")? } else { Launcher::Direct });
         }
         let linked = || self.command.first().and_then(|program| srun_mpi(program));
         match self.mpi.as_deref().or_else(linked) {
@@ -148,14 +181,26 @@ impl Run {
         if self.requeue && allocation.is_none() {
             bail!("--requeue gives a Slurm job back, and this is none");
         }
-        let given = allocation.as_ref().map_or((0, None), |given| (given.nodes.len(), given.tasks));
-        let shape = self.shape(given)?;
-        let launcher = self.launcher(given.0, &shape)?;
-        // Whatever starts processes on this node only needs no nodes.
-        let nodes = match &allocation {
-            Some(allocation) if launcher != Launcher::Direct => allocation.nodes.clone(),
-            _ => Vec::new(),
+        let hosts = self.hosts(allocation.is_some())?;
+        let in_slurm = allocation.is_some() && hosts.is_empty();
+        let (nodes, tasks) = match &allocation {
+            Some(allocation) if in_slurm => (allocation.nodes.clone(), allocation.tasks),
+            _ => (hosts, None),
         };
+        let shape = self.shape((nodes.len(), tasks))?;
+        let launcher = self.launcher(in_slurm, nodes.len(), &shape)?;
+        // Whatever starts processes on this node only needs no nodes.
+        let nodes = if launcher == Launcher::Direct { Vec::new() } else { nodes };
+        let agents = match &self.agents {
+            Some(template) => Some(AgentStarter::named(template)?),
+            None if in_slurm => Some(AgentStarter::Srun),
+            None => AgentStarter::beside(&launcher),
+        };
+        if !nodes.is_empty() && agents.is_none() {
+            bail!(
+                "how is an agent started on each node? Say it by --agents, as in 'pdsh -w {{hosts}} {{command}}', with {{nodes}} for their number"
+            );
+        }
         if launcher == Launcher::Direct && shape.ranks > 1 {
             bail!("{} ranks need a launcher: `direct` starts one process", shape.ranks);
         }
@@ -164,7 +209,8 @@ impl Run {
             ranks: shape.ranks,
             exactly: launcher != Launcher::Direct && shape.is_said,
             launcher,
-            rescue: self.requeue && nodes.len() > 1,
+            agents,
+            rescue: self.requeue && in_slurm && nodes.len() > 1,
             nodes,
             nodes_per_launch: shape.nodes,
             oversubscribe: self.oversubscribe,
@@ -244,12 +290,17 @@ mod tests {
     fn a_job_of_one_rank_without_mpi_needs_no_launcher() {
         let launcher = |words: &str, given: (usize, Option<u32>)| {
             let run = run(words);
-            run.launcher(given.0, &run.shape(given).unwrap()).map(|launcher| launcher.name())
+            run.launcher(given.0 > 0, given.0, &run.shape(given).unwrap()).map(|launcher| launcher.name())
         };
         assert_eq!(launcher("", (0, None)).unwrap(), "the program itself");
         assert_eq!(launcher("", (1, Some(1))).unwrap(), "the program itself");
         assert_eq!(launcher("--spares 1", (2, Some(2))).unwrap(), "srun --mpi=none");
         assert_eq!(launcher("--mpi pmix", (2, Some(2))).unwrap(), "srun --mpi=pmix");
         assert!(launcher("", (2, Some(2))).unwrap_err().to_string().contains("--mpi"));
+        let hosts = run("--hosts n1,n2");
+        assert_eq!(hosts.hosts(false).unwrap(), ["n1", "n2"]);
+        let shape = hosts.shape((2, None)).unwrap();
+        assert!(hosts.launcher(false, 2, &shape).unwrap_err().to_string().contains("--ranks"), "nobody guesses");
+        assert!(run("--hosts ,").hosts(false).is_err() && run("--hosts a;b").hosts(false).is_err());
     }
 }

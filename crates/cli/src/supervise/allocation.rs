@@ -4,7 +4,7 @@
 //! found out is asked for by a clear message, never guessed.
 
 use crate::slurm;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::ffi::OsStr;
 
 /// Where Slurm says when the job's time is up, in seconds since the start of 1970; older ones don't.
@@ -63,6 +63,43 @@ impl Allocation {
     }
 }
 
+/// The nodes that another batch system gave, one after the other; none where it says nothing that is known: PBS by a file, LSF by a list.
+///
+/// # Errors
+/// The file can't be read.
+pub fn nodes_of_site() -> anyhow::Result<Vec<String>> {
+    if let Some(file) = variable("PBS_NODEFILE") {
+        let text = std::fs::read_to_string(&file).with_context(|| format!("{file} (PBS_NODEFILE) can't be read"))?;
+        return nodes_in(&text);
+    }
+    // `host1 16 host2 16`
+    let list = variable("LSB_MCPU_HOSTS").unwrap_or_default();
+    let names: Vec<&str> = list.split_ascii_whitespace().step_by(2).collect();
+    nodes_in(&names.join("\n"))
+}
+
+/// The nodes of a file such as a launcher takes: the first word of each line, each once.
+///
+/// # Errors
+/// One of them is no name of a node.
+pub fn nodes_in(text: &str) -> anyhow::Result<Vec<String>> {
+    let mut nodes: Vec<String> = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        // `host`, `host slots=4`, `host:4`
+        let name = line.split([' ', '\t', ':']).next().unwrap_or_default();
+        if name.is_empty()
+            || name.starts_with('-')
+            || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        {
+            bail!("{name:?} is no name of a node");
+        }
+        if !nodes.iter().any(|node| node == name) {
+            nodes.push(name.to_owned());
+        }
+    }
+    Ok(nodes)
+}
+
 /// Which `--mpi` of `srun` fits the program, by the MPI library that it is linked with; `None`: the loader names none. That may be a script, or a
 /// program that is linked statically.
 #[must_use]
@@ -78,6 +115,16 @@ pub fn srun_mpi(program: &OsStr) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_are_read_from_files_of_launchers() {
+        let nodes = nodes_in("n1\nn1\n# spare\n\nn2 slots=4\nn3.site:16\n").expect("names");
+        assert_eq!(nodes, ["n1", "n2", "n3.site"]);
+        assert!(nodes_in("").expect("none").is_empty());
+        for text in ["-h", "n1;rm", "a,b"] {
+            assert!(nodes_in(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_task_of_an_array_is_never_taken_for_the_whole_array() {

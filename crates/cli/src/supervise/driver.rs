@@ -5,7 +5,7 @@
 
 use super::allocation::END_VARIABLE;
 use super::children::{self, Started};
-use super::launcher::{Launcher, Order};
+use super::launcher::{AgentStarter, Launcher, Order};
 use super::node_file::{self, Entry, What};
 use super::nodes::NodeBook;
 use super::output::{Telling, pass_on};
@@ -57,6 +57,8 @@ pub struct Options {
     pub exactly: bool,
     /// What launches them.
     pub launcher: Launcher,
+    /// What starts agents on the nodes, where there is more than this one.
+    pub agents: Option<AgentStarter>,
     /// The nodes at hand, spares last; none: this one.
     pub nodes: Vec<String>,
     /// How many of them a launch gets.
@@ -497,23 +499,20 @@ impl Driver {
     }
 
     fn start_agent(&mut self) {
-        let mut command = if self.options.nodes.is_empty() {
-            Command::new(&self.options.piton)
-        } else {
-            // One for each node that is in reach, beside the ranks, and each lives on when another node is lost.
-            let nodes: Vec<&str> =
-                self.options.nodes.iter().map(String::as_str).filter(|node| !self.lost.contains(*node)).collect();
-            let count = nodes.len().to_string();
-            let mut command = Command::new("srun");
-            command.args(["--overlap", "--mem=0", "--mpi=none", "--no-kill", "--kill-on-bad-exit=0"]);
-            command.args(["-N", &count, "-n", &count, "--ntasks-per-node=1", "-w", &nodes.join(",")]);
-            command.arg(&self.options.piton);
-            command
-        };
-        command.arg("agent").arg("--supervisor").arg(&self.address).arg("--run").arg(format!("{:x}", self.run));
+        let mut agent: Vec<OsString> = vec![self.options.piton.clone().into(), "agent".into(), "--supervisor".into()];
+        agent.extend([self.address.clone().into(), "--run".into(), format!("{:x}", self.run).into()]);
         if self.options.rescue {
-            command.arg("--rescue");
+            agent.push("--rescue".into());
         }
+        let in_reach = self.options.nodes.iter().map(String::as_str).filter(|node| !self.lost.contains(*node));
+        let mut command = match &self.options.agents {
+            Some(starter) if !self.options.nodes.is_empty() => starter.command(&in_reach.collect::<Vec<_>>(), &agent),
+            _ => {
+                let mut command = Command::new(&self.options.piton);
+                command.args(&agent[1..]);
+                command
+            }
+        };
         command.env(Secret::VARIABLE, self.secret.to_hex());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let bell = self.bell.clone();

@@ -5,6 +5,7 @@
 //! what it says of itself, not by its name.
 
 use crate::bounded;
+use crate::line::Secret;
 use std::ffi::OsString;
 use std::process::Command;
 use std::time::Duration;
@@ -43,8 +44,8 @@ pub enum LauncherError {
     #[error("a template for a launcher has {{command}} as a word of its own, for the program with its arguments")]
     NoCommand,
     /// It names something that is not known.
-    #[error("{{{0}}} stands for nothing; there are {{ranks}}, {{hosts}} and {{command}}")]
-    Placeholder(String),
+    #[error("{{{0}}} stands for nothing; there are {{{1}}}, {{hosts}} and {{command}}")]
+    Placeholder(String, &'static str),
 }
 
 /// What is launched.
@@ -81,18 +82,7 @@ impl Launcher {
     }
 
     fn template(words: Vec<String>) -> Result<Self, LauncherError> {
-        for word in &words {
-            for piece in word.split('{').skip(1) {
-                let name = piece.split('}').next().unwrap_or_default();
-                if !["ranks", "hosts", "command"].contains(&name) {
-                    return Err(LauncherError::Placeholder(name.to_owned()));
-                }
-            }
-        }
-        match words.iter().skip(1).any(|word| word == "{command}") {
-            true => Ok(Self::Template(words)),
-            false => Err(LauncherError::NoCommand),
-        }
+        check_template(&words, "ranks").map(|()| Self::Template(words))
     }
 
     /// Asks a launcher what it is.
@@ -185,14 +175,7 @@ impl Launcher {
                     push(&["--label"]);
                 }
             }
-            Self::Template(template) => {
-                for word in template {
-                    match word.as_str() {
-                        "{command}" => words.extend(order.command.iter().cloned()),
-                        _ => words.push(word.replace("{ranks}", &ranks).replace("{hosts}", &hosts).into()),
-                    }
-                }
-            }
+            Self::Template(template) => words = fill(template, ("{ranks}", &ranks), &hosts, order.command),
         }
         if !matches!(self, Self::Template(_)) {
             words.extend(order.command.iter().cloned());
@@ -204,6 +187,92 @@ impl Launcher {
             // Inside of a Slurm job they start their daemons by `srun`, which would wait for what a dead step still holds.
             command.env("SLURM_OVERLAP", "1");
         }
+        command
+    }
+}
+
+/// Whether the words of a template make sense; it may name `{hosts}`, `{command}` and how many of what.
+fn check_template(words: &[String], count: &'static str) -> Result<(), LauncherError> {
+    for word in words {
+        for piece in word.split('{').skip(1) {
+            let name = piece.split('}').next().unwrap_or_default();
+            if ![count, "hosts", "command"].contains(&name) {
+                return Err(LauncherError::Placeholder(name.to_owned(), count));
+            }
+        }
+    }
+    match words.iter().skip(1).any(|word| word == "{command}") {
+        true => Ok(()),
+        false => Err(LauncherError::NoCommand),
+    }
+}
+
+/// The words of a template, filled in.
+fn fill(template: &[String], count: (&str, &str), hosts: &str, command: &[OsString]) -> Vec<OsString> {
+    let mut words: Vec<OsString> = Vec::new();
+    for word in template {
+        match word.as_str() {
+            "{command}" => words.extend(command.iter().cloned()),
+            _ => words.push(word.replace(count.0, count.1).replace("{hosts}", hosts).into()),
+        }
+    }
+    words
+}
+
+/// What starts an agent on each of several nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentStarter {
+    /// `srun`, as a step beside the ranks.
+    Srun,
+    /// A site's own, by a template: words with `{nodes}`, `{hosts}` and `{command}`; it hands on the environment.
+    Template(Vec<String>),
+}
+
+impl AgentStarter {
+    /// What a user gives.
+    ///
+    /// # Errors
+    /// [`LauncherError::NoCommand`], [`LauncherError::Placeholder`].
+    pub fn named(text: &str) -> Result<Self, LauncherError> {
+        let words: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
+        check_template(&words, "nodes").map(|()| Self::Template(words))
+    }
+
+    /// What serves beside a launcher of ranks; `None`: nobody knows.
+    #[must_use]
+    pub fn beside(launcher: &Launcher) -> Option<Self> {
+        let words = match launcher {
+            Launcher::Srun(_) => return Some(Self::Srun),
+            Launcher::OpenMpi(program, _) => {
+                vec![program, "-n", "{nodes}", "--host", "{hosts}", "-x", Secret::VARIABLE, "{command}"]
+            }
+            Launcher::Mpich(program) => vec![program, "-n", "{nodes}", "-hosts", "{hosts}", "{command}"],
+            Launcher::Direct | Launcher::Template(_) => return None,
+        };
+        Some(Self::Template(words.into_iter().map(str::to_owned).collect()))
+    }
+
+    /// The command that starts `agent` on these nodes.
+    #[must_use]
+    pub fn command(&self, nodes: &[&str], agent: &[OsString]) -> Command {
+        let (count, hosts) = (nodes.len().to_string(), nodes.join(","));
+        let words = match self {
+            // One for each node, beside the ranks, and each lives on when another node is lost.
+            Self::Srun => {
+                let mut words: Vec<OsString> =
+                    ["srun", "--overlap", "--mem=0", "--mpi=none", "--no-kill"].map(Into::into).into();
+                words.extend(
+                    ["--kill-on-bad-exit=0", "-N", &count, "-n", &count, "--ntasks-per-node=1", "-w", &hosts]
+                        .map(Into::into),
+                );
+                words.extend(agent.iter().cloned());
+                words
+            }
+            Self::Template(template) => fill(template, ("{nodes}", &count), &hosts, agent),
+        };
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         command
     }
 }
@@ -267,8 +336,36 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_is_started_on_each_node() {
+        let agent: Vec<OsString> = ["piton", "agent", "--run", "7"].map(Into::into).to_vec();
+        let line = |starter: &AgentStarter| {
+            let command = starter.command(&["n1", "n2"], &agent);
+            let words = std::iter::once(command.get_program()).chain(command.get_args());
+            words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        let srun = AgentStarter::beside(&Launcher::Srun("pmix".into())).expect("srun does");
+        let ends = "-N 2 -n 2 --ntasks-per-node=1 -w n1,n2 piton agent --run 7";
+        assert!(line(&srun).starts_with("srun --overlap --mem=0 ") && line(&srun).ends_with(ends), "{}", line(&srun));
+        let mpich = AgentStarter::beside(&Launcher::Mpich("mpiexec".into())).expect("mpiexec does");
+        assert_eq!(line(&mpich), "mpiexec -n 2 -hosts n1,n2 piton agent --run 7");
+        let open = AgentStarter::beside(&Launcher::OpenMpi("mpirun".into(), 4)).expect("mpirun does");
+        assert_eq!(line(&open), "mpirun -n 2 --host n1,n2 -x PITON_INTERNAL_SECRET piton agent --run 7");
+        let site = AgentStarter::named("pdsh -w {hosts} {command}").expect("a template");
+        assert_eq!(line(&site), "pdsh -w n1,n2 piton agent --run 7");
+        assert_eq!(AgentStarter::named("pdsh -w {hosts}"), Err(LauncherError::NoCommand));
+        assert_eq!(
+            AgentStarter::named("x {ranks} {command}"),
+            Err(LauncherError::Placeholder("ranks".into(), "nodes"))
+        );
+        assert_eq!(AgentStarter::beside(&Launcher::Template(vec!["flux".into()])), None);
+    }
+
+    #[test]
     fn a_template_must_make_sense() {
         assert_eq!(Launcher::named("flux run -n {ranks}"), Err(LauncherError::NoCommand));
-        assert_eq!(Launcher::named("flux run -n {rank} {command}"), Err(LauncherError::Placeholder("rank".into())));
+        assert_eq!(
+            Launcher::named("flux run -n {rank} {command}"),
+            Err(LauncherError::Placeholder("rank".into(), "ranks"))
+        );
     }
 }
