@@ -19,7 +19,7 @@ use mio::Waker;
 use nix::sys::signal::Signal;
 use piton::journal::{Event, WallTime};
 use piton::supervised::{LAUNCH_VARIABLE, RESUME_VARIABLE, RUN_VARIABLE};
-use piton::watch::{Change, LogRules, process};
+use piton::watch::{Action as Wanted, Change, LogRules, process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
@@ -302,7 +302,9 @@ impl Driver {
             // Whoever was out of reach may still have ranks that were given up.
             Line::Joined { node, .. } => self.end_given_up(&node, receiver),
             Line::Report { node, report, .. } => self.hear_report(&node, report),
-            Line::Standing { changes, .. } | Line::Changes { changes, .. } => self.hear_changes(self.launch, changes),
+            Line::Standing { node, changes } | Line::Changes { node, changes } => {
+                self.hear_changes(&node, self.launch, changes);
+            }
             // This node is there, whatever its agent does.
             Line::Lost { node, .. } if *node != *self.here => {
                 self.lost.insert(Arc::clone(&node));
@@ -328,9 +330,13 @@ impl Driver {
         }
     }
 
-    fn hear_changes(&mut self, launch: u32, changes: Vec<Change>) {
+    fn hear_changes(&mut self, node: &str, launch: u32, changes: Vec<Change>) {
         for change in changes {
             if let Change::Raised(finding) = change {
+                if finding.action == Wanted::MarkNode {
+                    let why = format!("{}: {}", finding.rule, finding.summary);
+                    self.inputs.push(Input::Sick { node: node.to_owned(), why });
+                }
                 self.inputs.push(Input::Found { launch, finding });
             }
         }
@@ -354,7 +360,7 @@ impl Driver {
         {
             self.inputs.push(Input::Step { launch, step });
         }
-        self.hear_changes(launch, report.changes);
+        self.hear_changes(node, launch, report.changes);
         self.see_whether_all_are_gone();
     }
 

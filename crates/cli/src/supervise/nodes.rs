@@ -1,7 +1,7 @@
 //! Which nodes there are, how they fared, and which of them the next launch gets.
 //!
 //! Comes in: the nodes at hand, and what happened on them. Goes out: nodes for a launch. What must hold: a node that is lost is not chosen before
-//! it is back; one that has failed too often is chosen only where there is no other; who has the ranks keeps them, so that what lies on the
+//! it is back; one that has failed too often, or is sick, is chosen only where there is no other; who has the ranks keeps them, so that what lies on the
 //! node is of use; spares come in only where others are missing.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Record {
     lost: bool,
+    /// Something is wrong with it.
+    sick: bool,
     failures: u32,
 }
 
@@ -54,6 +56,11 @@ impl NodeBook {
         self.records.entry(node.to_owned()).or_default().lost = false;
     }
 
+    /// Something is wrong with it; whether that is news.
+    pub fn sick(&mut self, node: &str) -> bool {
+        !std::mem::replace(&mut self.records.entry(node.to_owned()).or_default().sick, true)
+    }
+
     /// An attempt failed by this node's doing; whether that puts it in quarantine.
     pub fn failed(&mut self, node: &str) -> bool {
         let record = self.records.entry(node.to_owned()).or_default();
@@ -65,10 +72,10 @@ impl NodeBook {
     #[must_use]
     pub fn is_good(&self, node: &str) -> bool {
         let record = self.records.get(node).copied().unwrap_or_default();
-        !record.lost && (self.quarantine_after == 0 || record.failures < self.quarantine_after)
+        !record.lost && !record.sick && (self.quarantine_after == 0 || record.failures < self.quarantine_after)
     }
 
-    /// The first `count` good nodes, and where they are fewer, some of those in quarantine; `None` where there are too few that are not lost.
+    /// The first `count` good nodes, and where they are fewer, some of those that are sick or in quarantine; `None` where there are too few that are not lost.
     #[must_use]
     pub fn choose(&self, count: usize) -> Option<Vec<String>> {
         let is_lost = |name: &String| self.records.get(name).is_some_and(|record| record.lost);
@@ -106,6 +113,14 @@ mod tests {
         book.lost("n3");
         assert_eq!(book.choose(2), None);
         assert_eq!(book.choose(1), Some(vec!["n1".into()]));
+    }
+
+    #[test]
+    fn who_is_sick_is_left_out() {
+        let mut book = book(0);
+        assert!(book.sick("n2") && !book.sick("n2"), "told once");
+        assert_eq!(book.choose(2), Some(vec!["n1".into(), "n3".into()]));
+        assert_eq!(book.choose(3), Some(vec!["n1".into(), "n3".into(), "n2".into()]), "it is better than none");
     }
 
     #[test]

@@ -159,6 +159,13 @@ pub enum Input {
         /// What.
         finding: Finding,
     },
+    /// Something is wrong with a node, by a rule that wants it left out.
+    Sick {
+        /// Which.
+        node: String,
+        /// What.
+        why: String,
+    },
     /// All ranks of a launch that can be reached are gone.
     Gone {
         /// The launch.
@@ -537,6 +544,10 @@ impl Policy {
                 }
             }
             Input::NodeBack { node } => self.nodes.back(&node),
+            // What computes there may well come to its end.
+            Input::Sick { node, why } if self.nodes.sick(&node) => self.say(format!(
+                "node {node} is not well ({why}): the next launch leaves it out where there is another one"
+            )),
             Input::Ended { launch, status, mark, evidence } if launch == current => {
                 self.launcher_ended(now, status, mark, evidence);
             }
@@ -854,6 +865,21 @@ mod tests {
         );
         assert!(launches(&first).is_empty(), "not before its ranks are gone");
         policy.take(now + 2.1, Input::Gone { launch })
+    }
+
+    #[test]
+    fn a_node_that_is_not_well_is_left_out_of_the_next_launch() {
+        let mut policy = policy(&["n1", "n2", "n3"], 2);
+        assert_eq!(launches(&policy.begin(0.0)), [(1, vec!["n1", "n2"])]);
+        let sick = || Input::Sick { node: "n2".into(), why: "EccUncorrected: DIMM A1".into() };
+        let told = policy.take(1.0, sick());
+        assert!(matches!(told.as_slice(), [Action::Say(text)] if text.contains("EccUncorrected")), "{told:?}");
+        assert!(policy.take(1.5, sick()).is_empty(), "once");
+        policy.take(2.0, Input::Came { launch: 1, world: 4 });
+        policy.take(2.5, Input::Step { launch: 1, step: 7 });
+        policy.take(3.0, Input::NodeLost { node: "n1".into() });
+        let next = policy.take(3.5, Input::Gone { launch: 1 });
+        assert_eq!(launches(&next), [(2, vec!["n3", "n2"])], "there is no other one");
     }
 
     #[test]
