@@ -582,7 +582,11 @@ impl Policy {
             self.current.waits = None;
         }
         self.current.step = Some(step);
-        if first && let Some(failure) = self.open.take() {
+        // What a launch did before it failed may be told of only now.
+        if first
+            && self.current.failure.is_none()
+            && let Some(failure) = self.open.take()
+        {
             let seconds = now - failure.at;
             self.tell(Event::FailureRecovered { failure: failure.number, step, seconds });
             self.say(format!("computing again at step {step}, {seconds:.1} s after the failure"));
@@ -865,6 +869,23 @@ mod tests {
         );
         assert!(launches(&first).is_empty(), "not before its ranks are gone");
         policy.take(now + 2.1, Input::Gone { launch })
+    }
+
+    #[test]
+    fn a_step_that_is_told_of_after_the_failure_is_no_recovery() {
+        let mut policy = policy(&["n1", "n2", "n3"], 2);
+        policy.begin(0.0);
+        policy.take(1.0, Input::Came { launch: 1, world: 4 });
+        policy.take(2.0, Input::NodeLost { node: "n1".into() });
+        let recovers = |actions: &[Action]| {
+            let told = |action: &Action| matches!(action, Action::Tell { event: Event::FailureRecovered { .. }, .. });
+            actions.iter().any(told)
+        };
+        // The report was under way.
+        assert!(!recovers(&policy.take(2.1, Input::Step { launch: 1, step: 23 })));
+        assert_eq!(launches(&policy.take(3.0, Input::Gone { launch: 1 })).len(), 1);
+        policy.take(4.0, Input::Came { launch: 2, world: 4 });
+        assert!(recovers(&policy.take(5.0, Input::Step { launch: 2, step: 21 })));
     }
 
     #[test]
