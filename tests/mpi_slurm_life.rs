@@ -22,7 +22,7 @@ fn rounds() -> usize {
     said.unwrap_or(if is_long() { 20 } else { 1 })
 }
 
-/// Plays a scene on a cluster of its own. Of those that wait for Slurm most of their time, `make test` plays only OpenMPI's.
+/// Plays a scene on a cluster of its own. Some, which wait for Slurm most of their time or look at what Slurm does, `make test` plays with OpenMPI alone.
 fn play(is_slow: bool, scene: impl Fn(&Cluster, &str)) {
     let Some(cluster) = Cluster::up() else { return };
     if is_slow && cluster.family == Family::Mpich && !is_long() {
@@ -100,11 +100,14 @@ fn a_time_limit_without_a_word_before_it_leaves_time_for_a_checkpoint() {
 
 #[test]
 fn a_job_that_is_cancelled_stays_so_with_a_checkpoint() {
-    play(false, |cluster, name| {
+    play(true, |cluster, name| {
         let job = cluster.submit(order(name));
         job.computing();
         cluster.ok(&["exec", "ctl", "scancel", &job.id]);
-        job.until_printed("run it again to go on");
+        job.until("a last checkpoint", |events| {
+            has(events, |event| matches!(event, Event::Halted { .. })).then_some(())
+        });
+        // `srun` may take longer to end than Slurm gives the supervisor to say so.
         nothing_is_left(&job);
         job.until("the end of the job", |_| job.state().is_empty().then_some(()));
         assert_eq!(job.starts(), 1, "{}", job.printed());
@@ -117,7 +120,7 @@ fn a_job_that_is_cancelled_stays_so_with_a_checkpoint() {
 
 #[test]
 fn a_job_that_comes_first_gets_the_nodes_after_a_checkpoint() {
-    play(false, |cluster, name| {
+    play(true, |cluster, name| {
         let sbatch = "-N4 --ntasks-per-node=1 --time=10 -p low";
         let job = cluster.submit_ready("preemptible.sh", Order { sbatch, ..order(name) });
         job.computing();
@@ -265,7 +268,7 @@ fn without_a_spare_it_goes_on_with_more_ranks_a_node_or_waits_for_nodes() {
 
 #[test]
 fn a_sites_own_launchers_do_as_well() {
-    play(false, |cluster, name| {
+    play(true, |cluster, name| {
         // As where there is no Slurm: the nodes, and what starts ranks and agents on them, are given.
         let mpi = if cluster.family == Family::Mpich { "pmi2" } else { "pmix" };
         let options = format!(
