@@ -193,7 +193,7 @@ impl Run {
         let nodes = if launcher == Launcher::Direct { Vec::new() } else { nodes };
         let agents = match &self.agents {
             Some(template) => Some(AgentStarter::named(template)?),
-            None if in_slurm => Some(AgentStarter::Srun),
+            None if in_slurm => Some(AgentStarter::srun()),
             None => AgentStarter::beside(&launcher),
         };
         if !nodes.is_empty() && agents.is_none() {

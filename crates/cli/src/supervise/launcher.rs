@@ -180,9 +180,8 @@ impl Launcher {
         if !matches!(self, Self::Template(_)) {
             words.extend(order.command.iter().cloned());
         }
-        let mut words = words.into_iter();
-        let mut command = Command::new(words.next().unwrap_or_default());
-        command.args(words).envs(order.environment.iter().map(|(name, value)| (name, value)));
+        let mut command = command_of(words);
+        command.envs(order.environment.iter().map(|(name, value)| (name, value)));
         if matches!(self, Self::OpenMpi(..) | Self::Mpich(_)) && !order.nodes.is_empty() {
             // Inside of a Slurm job they start their daemons by `srun`, which would wait for what a dead step still holds.
             command.env("SLURM_OVERLAP", "1");
@@ -219,14 +218,17 @@ fn fill(template: &[String], count: (&str, &str), hosts: &str, command: &[OsStri
     words
 }
 
-/// What starts an agent on each of several nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AgentStarter {
-    /// `srun`, as a step beside the ranks.
-    Srun,
-    /// A site's own, by a template: words with `{nodes}`, `{hosts}` and `{command}`; it hands on the environment.
-    Template(Vec<String>),
+/// A command of these words.
+fn command_of(words: Vec<OsString>) -> Command {
+    let mut words = words.into_iter();
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
+    command
 }
+
+/// What starts an agent on each of several nodes: a template with `{nodes}`, `{hosts}` and `{command}`; it hands on the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentStarter(Vec<String>);
 
 impl AgentStarter {
     /// What a user gives.
@@ -235,45 +237,35 @@ impl AgentStarter {
     /// [`LauncherError::NoCommand`], [`LauncherError::Placeholder`].
     pub fn named(text: &str) -> Result<Self, LauncherError> {
         let words: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
-        check_template(&words, "nodes").map(|()| Self::Template(words))
+        check_template(&words, "nodes").map(|()| Self(words))
+    }
+
+    /// `srun`: a step beside the ranks, with one agent for each node, which lives on when another node is lost.
+    #[must_use]
+    pub fn srun() -> Self {
+        let words = "srun --overlap --mem=0 --mpi=none --no-kill --kill-on-bad-exit=0 \
+                     -N {nodes} -n {nodes} --ntasks-per-node=1 -w {hosts} {command}";
+        Self(words.split_ascii_whitespace().map(str::to_owned).collect())
     }
 
     /// What serves beside a launcher of ranks; `None`: nobody knows.
     #[must_use]
     pub fn beside(launcher: &Launcher) -> Option<Self> {
         let words = match launcher {
-            Launcher::Srun(_) => return Some(Self::Srun),
+            Launcher::Srun(_) => return Some(Self::srun()),
             Launcher::OpenMpi(program, _) => {
                 vec![program, "-n", "{nodes}", "--host", "{hosts}", "-x", Secret::VARIABLE, "{command}"]
             }
             Launcher::Mpich(program) => vec![program, "-n", "{nodes}", "-hosts", "{hosts}", "{command}"],
             Launcher::Direct | Launcher::Template(_) => return None,
         };
-        Some(Self::Template(words.into_iter().map(str::to_owned).collect()))
+        Some(Self(words.into_iter().map(str::to_owned).collect()))
     }
 
     /// The command that starts `agent` on these nodes.
     #[must_use]
     pub fn command(&self, nodes: &[&str], agent: &[OsString]) -> Command {
-        let (count, hosts) = (nodes.len().to_string(), nodes.join(","));
-        let words = match self {
-            // One for each node, beside the ranks, and each lives on when another node is lost.
-            Self::Srun => {
-                let mut words: Vec<OsString> =
-                    ["srun", "--overlap", "--mem=0", "--mpi=none", "--no-kill"].map(Into::into).into();
-                words.extend(
-                    ["--kill-on-bad-exit=0", "-N", &count, "-n", &count, "--ntasks-per-node=1", "-w", &hosts]
-                        .map(Into::into),
-                );
-                words.extend(agent.iter().cloned());
-                words
-            }
-            Self::Template(template) => fill(template, ("{nodes}", &count), &hosts, agent),
-        };
-        let mut words = words.into_iter();
-        let mut command = Command::new(words.next().unwrap_or_default());
-        command.args(words);
-        command
+        command_of(fill(&self.0, ("{nodes}", &nodes.len().to_string()), &nodes.join(","), agent))
     }
 }
 
