@@ -19,6 +19,15 @@ const NEAR_THE_LIMIT: u64 = 5;
 /// Most that is read of what one prints.
 const LONGEST: usize = 4 << 20;
 
+/// What names of nodes, jobs and the like are made of, besides letters and digits.
+pub(crate) const NAMES: &str = "._-";
+
+/// Whether it is one word of letters, digits and what else is allowed; one that begins with a dash would be an option.
+pub(crate) fn is_word(text: &str, allowed: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || allowed.contains(c);
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(good)
+}
+
 /// What `program` prints, where it ends well and in time.
 ///
 /// # Errors
@@ -49,8 +58,7 @@ fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 /// # Errors
 /// As of [`ask`]; the name is not that of one node.
 pub fn drain(node: &str, reason: &str) -> anyhow::Result<bool> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if node.is_empty() || node.starts_with('-') || !node.chars().all(plain) {
+    if !is_word(node, NAMES) {
         bail!("{node:?} is not the name of one node");
     }
     // An administrator's reason, or one that we have given before, is left as it is.
@@ -161,11 +169,22 @@ fn is_used_up(said: &str) -> Option<bool> {
 
 /// A time as `squeue` shows it: `2-03:04:05`, `3:04:05`, `4:05`; `None` where that is no time, as for `UNLIMITED`.
 fn seconds_of(text: &str) -> Option<u64> {
-    let (days, rest) = text.split_once('-').unwrap_or(("0", text));
-    let parts: Option<Vec<u64>> = rest.split(':').map(|part| part.parse().ok()).collect();
-    let seconds =
-        parts.filter(|parts| (2..=3).contains(&parts.len()))?.into_iter().fold(0, |sum, part| 60 * sum + part);
-    Some(days.parse::<u64>().ok()?.checked_mul(86_400)? + seconds)
+    let (days, parts) = days_and_parts(text)?;
+    let seconds = (2..=3).contains(&parts.len()).then(|| parts.into_iter().fold(0, |sum, part| 60 * sum + part))?;
+    Some(86_400 * days.unwrap_or(0) + seconds)
+}
+
+/// The numbers of a time such as `2-03:04:05`: days, where it has a dash, and what stands between colons.
+fn days_and_parts(text: &str) -> Option<(Option<u64>, Vec<u64>)> {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let (days, rest) = match text.split_once('-') {
+        Some((days, rest)) => (Some(number(days)?), rest),
+        None => (None, text),
+    };
+    Some((days, rest.split(':').map(number).collect::<Option<_>>()?))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! the reason of each line in it. What must hold: whatever is given stands in the script as one word, or is refused: nothing that is meant as a
 //! name becomes an option or a command; the script works as it is, and the ready ones in `slurm/` are what this prints.
 
+use super::{NAMES, days_and_parts, is_word};
 use std::fmt::Write;
 
 /// What the job is to be.
@@ -111,15 +112,7 @@ const LEAD: u64 = 300;
 
 /// A time limit in seconds, as Slurm takes it.
 fn seconds(text: &str) -> Option<u64> {
-    let number = |text: &str| {
-        let digits = !text.is_empty() && text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| text.parse::<u64>().ok()).flatten()
-    };
-    let (days, rest) = match text.split_once('-') {
-        Some((days, rest)) => (Some(number(days)?), rest),
-        None => (None, text),
-    };
-    let parts: Vec<u64> = rest.split(':').map(number).collect::<Option<_>>()?;
+    let (days, parts) = days_and_parts(text)?;
     let of = |hours: u64, minutes: u64, seconds: u64| 3600 * hours + 60 * minutes + seconds;
     let total = match (days, parts.as_slice()) {
         (None, [minutes]) => of(0, *minutes, 0),
@@ -134,9 +127,7 @@ fn seconds(text: &str) -> Option<u64> {
 }
 
 fn word(what: &'static str, value: &str, allowed: &'static str) -> Result<(), ScriptError> {
-    let good = |c: char| c.is_ascii_alphanumeric() || allowed.contains(c);
-    // A word that begins with a dash would be an option.
-    match !value.is_empty() && !value.starts_with('-') && value.chars().all(good) {
+    match is_word(value, allowed) {
         true => Ok(()),
         false => Err(ScriptError::Word { what, value: value.to_owned(), allowed }),
     }
@@ -144,12 +135,12 @@ fn word(what: &'static str, value: &str, allowed: &'static str) -> Result<(), Sc
 
 impl Wanted {
     fn check(&self) -> Result<u64, ScriptError> {
-        word("name", &self.name, "._-")?;
+        word("name", &self.name, NAMES)?;
         for (what, value, allowed) in [
-            ("account", &self.account, "._-"),
+            ("account", &self.account, NAMES),
             ("partition", &self.partition, "._-,"),
-            ("quality of service", &self.qos, "._-"),
-            ("kind of MPI", &self.mpi, "._-"),
+            ("quality of service", &self.qos, NAMES),
+            ("kind of MPI", &self.mpi, NAMES),
             ("array", &self.array, ",-:%"),
         ] {
             value.as_ref().map_or(Ok(()), |value| word(what, value, allowed))?;

@@ -87,10 +87,7 @@ pub fn nodes_in(text: &str) -> anyhow::Result<Vec<String>> {
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         // `host`, `host slots=4`, `host:4`
         let name = line.split([' ', '\t', ':']).next().unwrap_or_default();
-        if name.is_empty()
-            || name.starts_with('-')
-            || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-        {
+        if !slurm::is_word(name, slurm::NAMES) {
             bail!("{name:?} is no name of a node");
         }
         if !nodes.iter().any(|node| node == name) {
