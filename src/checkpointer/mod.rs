@@ -356,7 +356,7 @@ impl Checkpointer {
         self.due.requested |= checkpoint;
         self.due.halt |= halt;
         for asked in self.signals.iter_mut().flat_map(Signals::take) {
-            self.recorder.record(Event::RequestSeen { what: format!("signal {}", asked.signal) });
+            self.recorder.record(Event::of_signal(asked.signal));
             self.due.requested = true;
             self.due.halt |= asked.halt;
         }

@@ -328,6 +328,23 @@ pub enum Event {
 }
 
 impl Event {
+    /// A signal of this name came, and asked for something.
+    ///
+    /// ```
+    /// let event = piton::journal::Event::of_signal("SIGTERM");
+    /// assert!(event.is_of_signal("SIGTERM") && !event.is_of_signal("SIGUSR1"));
+    /// ```
+    #[must_use]
+    pub fn of_signal(signal: &str) -> Self {
+        Self::RequestSeen { what: format!("signal {signal}") }
+    }
+
+    /// Whether a signal of this name came, and asked for something.
+    #[must_use]
+    pub fn is_of_signal(&self, signal: &str) -> bool {
+        matches!(self, Self::RequestSeen { what } if what.strip_prefix("signal ") == Some(signal))
+    }
+
     /// The kind as the journal names it; empty where it names none.
     #[must_use]
     pub fn kind(&self) -> String {

@@ -165,9 +165,7 @@ impl Books {
         if !any(|event| matches!(event, Event::Halted { .. })) {
             return Mark::Nothing;
         }
-        // As ranks write it down.
-        let by_signal = |event: &Event| matches!(event, Event::RequestSeen { what } if what == "signal SIGTERM");
-        Mark::Halted { signalled: any(by_signal) }
+        Mark::Halted { signalled: any(|event| event.is_of_signal("SIGTERM")) }
     }
 
     fn has_committed(&self, first: Epoch) -> bool {
