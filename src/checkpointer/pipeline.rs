@@ -133,6 +133,15 @@ impl Shared {
         // A panic while the lock is held leaves simple values only, all of them valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Has the application's thread look at what is asked of it: a checkpoint, a halt.
+    fn ask(&self, checkpoint: bool, halt: bool) {
+        let mut state = self.lock();
+        state.checkpoint_requested |= checkpoint;
+        state.halt_requested |= halt;
+        drop(state);
+        self.requested.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How the background works.
@@ -791,11 +800,7 @@ impl Steward {
             self.last_poll = Instant::now();
             // A store that can't be read now may be the next time.
             for request in self.job.take_requests().unwrap_or_default() {
-                let mut state = self.shared.lock();
-                state.checkpoint_requested = true;
-                state.halt_requested |= request.kind == RequestKind::Halt;
-                drop(state);
-                self.shared.requested.store(true, Ordering::Relaxed);
+                self.shared.ask(true, request.kind == RequestKind::Halt);
                 self.recorder.record(Event::RequestSeen { what: format!("{:?} by {}", request.kind, request.by) });
             }
         }
@@ -848,7 +853,7 @@ impl Steward {
             match self.job.shard_facts(place, rank) {
                 Ok(facts) => drop(self.facts.insert(rank, facts)),
                 // A newer attempt may have retired it.
-                Err(_) if self.is_taken_over(order) => return Some(Missing::ForEver(TAKEN_OVER.into())),
+                Err(_) if self.gives_way(order) => return Some(Missing::ForEver(TAKEN_OVER.into())),
                 Err(error) => return Some(Missing::ForEver(error.to_string())),
             }
         }
@@ -859,7 +864,7 @@ impl Steward {
                 Some(Missing::ForEver("its folder was removed while it was written".into()))
             }
             // A newer attempt may have retired the others' shards: they would be waited for in vain.
-            Ok(_) if named && self.is_taken_over(order) => Some(Missing::ForEver(TAKEN_OVER.into())),
+            Ok(_) if named && self.gives_way(order) => Some(Missing::ForEver(TAKEN_OVER.into())),
             Ok(ranks) => Some(Missing::Yet(format!("{} of {} shards were written in time", ranks.len(), order.world))),
             Err(error) => Some(Missing::Yet(error.to_string())),
         }
@@ -876,7 +881,7 @@ impl Steward {
 
     fn commit(&self, order: &CommitOrder) -> Result<Fate, String> {
         // Not for safety, which rests on the order of epochs: a job that was taken over from should not fill the store.
-        if self.is_taken_over(order) {
+        if self.gives_way(order) {
             return Err(TAKEN_OVER.into());
         }
         let Some(manifest) = &self.staged else { return Err("its manifest was not written".into()) };
@@ -884,9 +889,15 @@ impl Steward {
         Ok(Fate::Committed { stored_bytes: manifest.stored_bytes, raw_bytes: manifest.raw_bytes })
     }
 
-    /// Whether a newer attempt of the job is known to have a claim.
-    fn is_taken_over(&self, order: &CommitOrder) -> bool {
-        self.job.newest_claim().is_ok_and(|newest| newest.is_some_and(|newest| newest > order.name.epoch))
+    /// Whether a newer attempt of the job is known to have a claim. Then the ranks are told to stop: what they still compute is computed by another
+    /// one, too.
+    fn gives_way(&self, order: &CommitOrder) -> bool {
+        let gives_way =
+            self.job.newest_claim().is_ok_and(|newest| newest.is_some_and(|newest| newest > order.name.epoch));
+        if gives_way {
+            self.shared.ask(false, true);
+        }
+        gives_way
     }
 
     /// Makes known what became of a checkpoint, then tidies up.
@@ -895,7 +906,6 @@ impl Steward {
         self.staged = None;
         self.facts.clear();
         let committed = matches!(fate, Fate::Committed { .. });
-        let taken_over = matches!(&fate, Fate::Dropped(why) if why == TAKEN_OVER);
         self.recorder.record(match &fate {
             Fate::Committed { stored_bytes, raw_bytes } => Event::Committed {
                 id,
@@ -914,12 +924,7 @@ impl Steward {
         }
         state.fate = Some((id, fate));
         state.order = None;
-        // What it still computes is computed by another one, too.
-        state.halt_requested |= taken_over;
         drop(state);
-        if taken_over {
-            self.shared.requested.store(true, Ordering::Relaxed);
-        }
         self.shared.changed.notify_all();
         if committed {
             self.retire(id);
