@@ -415,7 +415,7 @@ impl Scheduler {
             Rule::Last => 0.0,
             _ => self.steps.overshoot(spacing).min(plan.interval),
         };
-        at + early >= plan.due && at <= self.too_late()
+        at + early >= plan.due
     }
 
     /// As [`Self::wants_within`], where the next chance is one step later.
