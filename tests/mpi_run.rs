@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Family, Running, descendants, example, family, mpirun_command, said};
+use common::{Family, Running, descendants, example, family, is_long, mpirun_command, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use piton::journal::{self, Event};
@@ -23,10 +23,6 @@ use std::time::{Duration, Instant};
 const HANGS: Duration = Duration::from_secs(2);
 /// Until all ranks compute again once a failure is known, besides restoring.
 const AGAIN: Duration = Duration::from_secs(2);
-
-fn is_long() -> bool {
-    std::env::var_os("PITON_TEST_LONG").is_some_and(|value| value == "1")
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strike {

@@ -1,5 +1,5 @@
 //! Real jobs on a real Slurm cluster of several nodes (`slurm/testbed/cluster.sh`), under `piton run`: a rank is killed or stopped, a node loses its
-//! power or its network, time runs out. The job goes on by itself, and ends with the bits of an undisturbed run.
+//! power or its network. The job goes on by itself, and ends with the bits of an undisturbed run.
 //!
 //! `PITON_TEST_LONG=1` strikes 20 times in each way instead of once. Where namespaces are not permitted, or Slurm is not installed, all of it is
 //! skipped.
@@ -7,8 +7,8 @@
 
 mod common;
 
-use common::Family;
-use common::cluster::{Cluster, Order, is_long};
+use common::cluster::{Cluster, Order};
+use common::{Family, is_long};
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -8,12 +8,11 @@
 
 mod common;
 
-use common::Family;
-use common::cluster::{Cluster, Order, SlurmJob, is_long};
+use common::cluster::{Cluster, Order, SlurmJob};
+use common::{Family, is_long};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use piton::journal::Event;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -316,18 +315,6 @@ fn ready_scripts_run_as_they_are() {
 
 /// The example `heat`, built without MPI.
 fn without_mpi() -> std::path::PathBuf {
-    let target = common::piton().parent().and_then(|debug| debug.parent()).expect("in a target folder").to_path_buf();
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args([
-        "build",
-        "--quiet",
-        "--example",
-        "heat",
-        "--features",
-        "ndarray",
-    ]);
-    cargo.arg("--target-dir").arg(&target);
-    let output = common::run(cargo, Duration::from_secs(1200));
-    assert!(output.status.success(), "{}", common::said(&output));
-    target.join("debug/examples/heat")
+    let debug = common::piton().parent().expect("in a target folder").to_path_buf();
+    common::build_example("heat", &debug, "ndarray")
 }

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Family, Running, descendants, example, family, mpirun_command, said};
+use common::{Family, Running, descendants, example, family, is_long, mpirun_command, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use piton::journal::Event;
@@ -21,10 +21,6 @@ use std::time::{Duration, Instant};
 const BOUND: Duration = Duration::from_secs(2);
 /// How often the watcher of these tests looks: as by default.
 const PERIOD: Duration = Duration::from_millis(200);
-
-fn is_long() -> bool {
-    std::env::var_os("PITON_TEST_LONG").is_some_and(|value| value == "1")
-}
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()

@@ -17,11 +17,6 @@ static CLUSTERS: AtomicU32 = AtomicU32::new(0);
 /// Final states of undisturbed jobs, by steps.
 static UNDISTURBED: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new());
 
-/// Whether the long counts are wanted.
-pub fn is_long() -> bool {
-    std::env::var_os("PITON_TEST_LONG").is_some_and(|value| value == "1")
-}
-
 /// A cluster of four nodes, which is taken down at the end.
 pub struct Cluster {
     folder: PathBuf,
@@ -306,18 +301,6 @@ impl SlurmJob<'_> {
             let (detected, is_over) = Self::failures(events);
             (committed && is_over).then_some(detected)
         })
-    }
-
-    /// Waits until the newest attempt, the first one of the `start`th start, computes and has committed a checkpoint.
-    pub fn computing_in_start(&self, start: usize) {
-        self.until_started(start);
-        let claims = self.job().claims().unwrap_or_default().len();
-        self.until("a checkpoint after the start", |_| {
-            let job = self.job();
-            let (epoch, _) = job.claims().ok()?.pop()?;
-            let committed = job.catalogue().ok()?.candidates().any(|entry| entry.name.epoch == epoch);
-            (committed && job.claims().ok()?.len() >= claims.max(start)).then_some(())
-        });
     }
 
     /// Waits until a failure after the first `before` was detected, and the job has computed again after it.

@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 /// More than any program of the tests takes, on a busy machine.
 pub const BOUND: Duration = Duration::from_secs(120);
 
+/// Whether the long counts are wanted: `make prove` sets it.
+pub fn is_long() -> bool {
+    std::env::var_os("PITON_TEST_LONG").is_some_and(|value| value == "1")
+}
+
 /// A program that is running. Dropped, it is ended.
 #[derive(Debug)]
 pub struct Running {
@@ -175,19 +180,24 @@ pub fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     // <target>/<profile>/deps/<test>
     let profile_folder = test.ancestors().nth(2).expect("in a target folder");
+    let features: Vec<&str> = [("mpi", cfg!(feature = "mpi")), ("ndarray", cfg!(feature = "ndarray"))]
+        .into_iter()
+        .filter_map(|(name, is_on)| is_on.then_some(name))
+        .collect();
+    build_example(name, profile_folder, &features.join(","))
+}
+
+/// The example `name`, built with these features in `<target>/<profile>`.
+pub fn build_example(name: &str, profile_folder: &Path, features: &str) -> PathBuf {
     let target = profile_folder.parent().expect("in a target folder");
     let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
-    let features: Vec<&str> = [("mpi", cfg!(feature = "mpi")), ("ndarray", cfg!(feature = "ndarray"))]
-        .into_iter()
-        .filter_map(|(name, is_on)| is_on.then_some(name))
-        .collect();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     cargo.args(["build", "--quiet", "--example", name, "--profile", profile]).arg("--target-dir").arg(target);
-    cargo.arg("--features").arg(features.join(","));
+    cargo.arg("--features").arg(features);
     // It may be there already, but nothing says that it is up to date; then this takes no time.
     let output = run(cargo, Duration::from_secs(1200));
     assert!(output.status.success(), "building {name}:\n{}", String::from_utf8_lossy(&output.stderr));
