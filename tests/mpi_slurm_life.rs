@@ -201,6 +201,28 @@ fn failures_that_follow_each_other_are_all_recovered_from() {
 }
 
 #[test]
+fn an_agent_that_is_killed_is_replaced_before_its_node_is_missed() {
+    play(false, |cluster, name| {
+        let job = cluster.submit(order(name));
+        let before = job.computing();
+        let agents = || job.processes_on("n2", |command| command.contains("piton agent --supervisor"));
+        let killed = agents();
+        assert!(!killed.is_empty(), "{}", job.printed());
+        killed.iter().for_each(|agent| kill(Pid::from_raw(*agent), Signal::SIGKILL).expect("an agent of ours"));
+        job.until("another agent", |_| agents().iter().any(|agent| !killed.contains(agent)).then_some(()));
+        job.until_printed("the agent of node n2 has ended");
+        // The new one watches as the old one did, and the node was never missed.
+        strike(&job, "n2");
+        job.recovered(before);
+        let lost =
+            has(&job.events(), |event| matches!(event, Event::FailureDetected { class, .. } if class == "NodeLost"));
+        assert!(!lost, "{}", job.printed());
+        job.ends_well();
+        nothing_is_left(&job);
+    });
+}
+
+#[test]
 fn a_supervisor_that_is_killed_takes_its_ranks_along_and_the_next_one_goes_on() {
     play(false, |cluster, name| {
         let job = cluster.submit(order(name));

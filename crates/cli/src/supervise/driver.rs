@@ -3,13 +3,14 @@
 //! Comes in: what to run, and how. Goes out: how it all ended. What must hold: one thread decides and acts; whatever takes time (waiting for a process,
 //! passing output on, asking a node) is on another one and tells this one; at the end everything that was started is ended.
 
+use super::agents::{Agents, Orders, Whose};
 use super::allocation::END_VARIABLE;
 use super::children::{self, Started};
 use super::launcher::{AgentStarter, Launcher, Order};
 use super::node_file::{self, Entry, What};
 use super::nodes::NodeBook;
 use super::output::{Telling, pass_on};
-use super::policy::{Action, Input, Limits, Mark, Outcome, Policy, Status, Wish};
+use super::policy::{Action, Input, Limits, Mark, Outcome, Policy, Wish};
 use super::store::JobStore;
 use crate::leftovers::{self, Places};
 use crate::line::{Event as Line, Life, RankRecord, Receiver, Report, Secret, ToAgent};
@@ -26,7 +27,7 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -37,10 +38,6 @@ const TURN: Duration = Duration::from_millis(250);
 const LAUNCHER_END: Duration = Duration::from_secs(5);
 /// A rank that is its own launcher is left to the agent for so long.
 const RANK_END: Duration = Duration::from_millis(500);
-/// An agent that ended by itself is started again after so long, twice as long each time that it lives no longer than it should.
-const AGENT_AGAIN: Duration = Duration::from_millis(500);
-const AGENT_LIVES: Duration = Duration::from_secs(10);
-const AGENT_REST_MOST: Duration = Duration::from_secs(60);
 /// Agents that were told to leave may take so long.
 const AGENTS_LEAVE: Duration = Duration::from_secs(3);
 /// What is left to do at the end may take so long.
@@ -92,7 +89,7 @@ pub struct Options {
 /// What other threads tell.
 enum Heard {
     LauncherEnded(u32),
-    AgentEnded,
+    AgentsEnded(Whose),
     Signal(Signal),
 }
 
@@ -129,19 +126,13 @@ struct Driver {
     options: Options,
     run: u64,
     here: String,
-    secret: Secret,
-    /// Where agents find this.
-    address: String,
     bell: Bell,
     began: Instant,
     policy: Policy,
     store: JobStore,
     launch: u32,
     launchers: BTreeMap<u32, Running>,
-    agent: Option<Started>,
-    agent_at: Option<Instant>,
-    agent_since: Instant,
-    agent_rest: Duration,
+    agents: Agents,
     nodes: BTreeMap<Arc<str>, Seen>,
     lost: BTreeSet<Arc<str>>,
     interrupts: u32,
@@ -155,12 +146,15 @@ fn say(text: &str) {
     eprintln!("piton run: {safe}");
 }
 
-fn shown(status: Option<Status>) -> String {
-    match status {
-        Some(Status::Exit(status)) => format!("status {status}"),
-        Some(Status::Signal(signal)) => format!("signal {signal}"),
-        None => "nobody knows how".to_owned(),
+/// What starts agents for this run, and how they find it.
+fn agent_orders(options: &Options, address: &str, run: u64, secret: Secret) -> Orders {
+    let mut command: Vec<OsString> = vec![options.piton.clone().into(), "agent".into(), "--supervisor".into()];
+    command.extend([address.into(), "--run".into(), format!("{run:x}").into()]);
+    if options.rescue {
+        command.push("--rescue".into());
     }
+    let starter = options.agents.clone().filter(|_| !options.nodes.is_empty());
+    Orders { command, starter, nodes: options.nodes.clone(), secret }
 }
 
 /// Launches the job, and again whenever it fails, until it is done.
@@ -196,21 +190,21 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
     let address = if elsewhere { format!("{here}:{port}") } else { receiver.address().to_string() };
     let mut run = [0; 8];
     getrandom::fill(&mut run).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    let run = u64::from_ne_bytes(run).max(1);
+    let agents = Agents::new(agent_orders(&options, &address, run, secret), {
+        let bell = bell.clone();
+        move |whose| bell.ring(Heard::AgentsEnded(whose))
+    });
     let mut driver = Driver {
-        run: u64::from_ne_bytes(run).max(1),
+        run,
         here,
-        secret,
-        address,
         bell,
         began: Instant::now(),
         policy,
         store: JobStore::start().context("no thread")?,
         launch: 0,
         launchers: BTreeMap::new(),
-        agent: None,
-        agent_at: None,
-        agent_since: Instant::now(),
-        agent_rest: AGENT_AGAIN,
+        agents,
         nodes: BTreeMap::new(),
         lost: BTreeSet::new(),
         interrupts: 0,
@@ -218,7 +212,7 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
         inputs: Vec::new(),
         options,
     };
-    driver.start_agent();
+    driver.agents.start(Instant::now(), &driver.lost, say);
     let first = driver.policy.begin(0.0);
     driver.act(first, &mut receiver);
     while driver.outcome.is_none() {
@@ -242,9 +236,7 @@ impl Driver {
         line.into_iter().for_each(|event| self.hear_line(event, receiver));
         heard.try_iter().for_each(|heard| self.hear(heard));
         self.kill_the_late();
-        if self.agent.is_none() && self.agent_at.is_some_and(|at| Instant::now() >= at) {
-            self.start_agent();
-        }
+        self.agents.start(Instant::now(), &self.lost, say);
         for input in std::mem::take(&mut self.inputs) {
             let actions = self.policy.take(self.now(), input);
             self.act(actions, receiver);
@@ -268,15 +260,7 @@ impl Driver {
                 let mark = if launch == self.launch { self.store.mark(launch) } else { Mark::Nothing };
                 self.inputs.push(Input::Ended { launch, status, mark, evidence: running.telling.lines() });
             }
-            Heard::AgentEnded => {
-                if let Some(mut agent) = self.agent.take() {
-                    let status = agent.reap();
-                    let lived = self.agent_since.elapsed() > AGENT_LIVES;
-                    self.agent_rest = if lived { AGENT_AGAIN } else { (2 * self.agent_rest).min(AGENT_REST_MOST) };
-                    say(&format!("the agent has ended ({}): nobody outside watches the ranks now", shown(status)));
-                    self.agent_at = Some(Instant::now() + self.agent_rest);
-                }
-            }
+            Heard::AgentsEnded(whose) => self.agents.ended(&whose, Instant::now(), say),
             Heard::Signal(Signal::SIGINT) => {
                 self.interrupts += 1;
                 let wish = if self.interrupts > 1 { Wish::StopNow } else { Wish::Stop };
@@ -300,7 +284,11 @@ impl Driver {
     fn hear_line(&mut self, event: Line, receiver: &mut Receiver) {
         match event {
             // Whoever was out of reach may still have ranks that were given up.
-            Line::Joined { node, .. } => self.end_given_up(&node, receiver),
+            Line::Joined { node, .. } => {
+                self.agents.joined(&node);
+                self.end_given_up(&node, receiver);
+            }
+            Line::Left { node, orderly: false } => self.agents.left(&node, Instant::now()),
             Line::Report { node, report, .. } => self.hear_report(&node, report),
             Line::Standing { node, changes } | Line::Changes { node, changes } => {
                 self.hear_changes(&node, self.launch, changes);
@@ -504,40 +492,13 @@ impl Driver {
         }
     }
 
-    fn start_agent(&mut self) {
-        let mut agent: Vec<OsString> = vec![self.options.piton.clone().into(), "agent".into(), "--supervisor".into()];
-        agent.extend([self.address.clone().into(), "--run".into(), format!("{:x}", self.run).into()]);
-        if self.options.rescue {
-            agent.push("--rescue".into());
-        }
-        let in_reach = self.options.nodes.iter().map(String::as_str).filter(|node| !self.lost.contains(*node));
-        let mut command = match &self.options.agents {
-            Some(starter) if !self.options.nodes.is_empty() => starter.command(&in_reach.collect::<Vec<_>>(), &agent),
-            _ => {
-                let mut command = Command::new(&self.options.piton);
-                command.args(&agent[1..]);
-                command
-            }
-        };
-        command.env(Secret::VARIABLE, self.secret.to_hex());
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let bell = self.bell.clone();
-        match children::start(command, move || bell.ring(Heard::AgentEnded)) {
-            Ok(agent) => (self.agent, self.agent_at, self.agent_since) = (Some(agent), None, Instant::now()),
-            Err(error) => {
-                say(&format!("the agent can't be started: {error}"));
-                self.agent_at = Some(Instant::now() + AGENT_AGAIN);
-            }
-        }
-    }
-
     /// Ends whatever is left, and says how it went.
     fn finish(mut self, receiver: &mut Receiver, heard: &mpsc::Receiver<Heard>) -> anyhow::Result<Outcome> {
         let outcome = self.outcome.take().unwrap_or(Outcome::Stopped);
         receiver.order_all(&ToAgent::Leave);
         self.end_launchers(u32::MAX);
         let (mut ask_again, until) = (Some(Instant::now() + AGENTS_LEAVE), Instant::now() + LAST);
-        while (self.agent.is_some() || !self.launchers.is_empty()) && Instant::now() < until {
+        while (self.agents.run() || !self.launchers.is_empty()) && Instant::now() < until {
             receiver.turn(Duration::from_millis(50)).context("the line to the agents broke")?;
             for heard in heard.try_iter() {
                 match heard {
@@ -546,11 +507,7 @@ impl Driver {
                             let _ = running.started.reap();
                         }
                     }
-                    Heard::AgentEnded => {
-                        if let Some(mut agent) = self.agent.take() {
-                            let _ = agent.reap();
-                        }
-                    }
+                    Heard::AgentsEnded(whose) => self.agents.ended(&whose, Instant::now(), |_| {}),
                     Heard::Signal(Signal::SIGINT) => {
                         self.launchers.values().for_each(|running| running.started.signal(Signal::SIGKILL))
                     }
@@ -561,13 +518,11 @@ impl Driver {
             // Agents leave by themselves, if they have heard.
             if ask_again.is_some_and(|at| Instant::now() >= at) {
                 ask_again = None;
-                self.agent.iter().for_each(|agent| agent.signal(Signal::SIGTERM));
+                self.agents.signal(Signal::SIGTERM);
             }
         }
         self.launchers.values().for_each(|running| running.started.signal(Signal::SIGKILL));
-        if let Some(agent) = &self.agent {
-            agent.signal(Signal::SIGKILL);
-        }
+        self.agents.signal(Signal::SIGKILL);
         // A launcher that was killed leaves its own; agents look after the ranks' on all nodes.
         let _ = leftovers::remove(&Places::of_node(None));
         self.store.close(LAST);

@@ -219,7 +219,7 @@ fn fill(template: &[String], count: (&str, &str), hosts: &str, command: &[OsStri
 }
 
 /// A command of these words.
-fn command_of(words: Vec<OsString>) -> Command {
+pub(super) fn command_of(words: Vec<OsString>) -> Command {
     let mut words = words.into_iter();
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words);

@@ -13,11 +13,13 @@
 //! | `launcher.rs` | the command lines of launchers |
 //! | `allocation.rs` | the nodes that a batch system gave |
 //! | `rescue.rs` | a job whose script's node is lost, given back |
+//! | `agents.rs` | the agents of the nodes: started, and again where they end |
 //! | `children.rs` | the processes that were started, and how they end |
 //! | `output.rs` | what the job prints: passed on, kept, and looked at |
 //! | `store.rs` | what the job's store says, and what is asked of the job and journalled there |
 //! | `driver.rs` | everything together |
 
+mod agents;
 pub mod allocation;
 mod children;
 mod driver;
