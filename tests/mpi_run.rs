@@ -36,6 +36,7 @@ impl Strike {
 }
 
 struct Job {
+    name: &'static str,
     running: Running,
     boards: PathBuf,
     store: PathBuf,
@@ -50,7 +51,7 @@ fn arguments(store: &Path, steps: u64) -> Vec<String> {
 }
 
 impl Job {
-    fn start(program: &Path, folder: &Path, ranks: usize, steps: u64) -> Self {
+    fn start(name: &'static str, program: &Path, folder: &Path, ranks: usize, arguments: &[String]) -> Self {
         let [boards, store] = ["boards", "store"].map(|name| folder.join(name));
         std::fs::create_dir_all(&boards).expect("a folder");
         // The launcher, and what it needs here, as the other tests have it.
@@ -61,12 +62,12 @@ impl Job {
             command.env(name, value.expect("set"));
         }
         command.env("PITON_BOARD", &boards).env("PITON_LAUNCHES_PER_HOUR", "off");
-        command.arg("--").arg(program).args(arguments(&store, steps));
-        Self { running: Running::start(command), boards, store, ranks }
+        command.arg("--").arg(program).args(arguments);
+        Self { name, running: Running::start(command), boards, store, ranks }
     }
 
     fn job(&self) -> JobFolder {
-        Store::new(Arc::new(RealMedium::default()), &self.store).job("heat").expect("a good name")
+        Store::new(Arc::new(RealMedium::default()), &self.store).job(self.name).expect("a good name")
     }
 
     /// Waits until all ranks of launch `launch` have computed `steps` steps.
@@ -136,7 +137,8 @@ fn whatever_strikes_the_job_it_ends_as_if_nothing_had() {
     let strikes = if is_long() { 60 } else { 3 };
     let steps = 400 + 250 * strikes;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut job = Job::start(&program, folder.path(), ranks, steps);
+    let words = arguments(&folder.path().join("store"), steps);
+    let mut job = Job::start("heat", &program, folder.path(), ranks, &words);
     let mut dice = fastrand::Rng::with_seed(6);
     let mut times: Vec<(Strike, f64)> = Vec::new();
     let mut launch = 1;
@@ -179,4 +181,57 @@ fn whatever_strikes_the_job_it_ends_as_if_nothing_had() {
     assert_eq!(final_state(&output), final_state(&undisturbed), "bit for bit");
     // Nothing is left of any launch.
     assert!(Board::find(&folder.path().join("boards"), None).is_empty(), "boards are left");
+}
+
+#[test]
+fn ranks_that_wait_for_each_other_are_ended_and_go_on_in_the_next_launch() {
+    let program = example("mpi-watched");
+    let ranks = if family(&program) == Family::Mpich { 2 } else { 4 };
+    let last = 400;
+    let rounds = if is_long() { 20 } else { 1 };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let words = |folder: &Path| {
+        let [store, control] = ["store", "control"].map(|name| folder.join(name));
+        std::fs::create_dir_all(&control).expect("a folder");
+        std::fs::write(control.join("end"), last.to_string()).expect("an order");
+        let mut words: Vec<String> = [store.display().to_string(), "10".into(), control.display().to_string()].into();
+        words.push("--piton.every_steps=7".into());
+        words
+    };
+    let mut times = Vec::new();
+    let mut state = None;
+    for round in 0..rounds {
+        let folder = folder.path().join(round.to_string());
+        let job = Job::start("watched", &program, &folder, ranks, &words(&folder));
+        let (job, _) = job.computing(1, 50);
+        let order = folder.join("control").join("1");
+        std::fs::write(&order, "dead-lock").expect("an order");
+        let since = Instant::now();
+        let detected =
+            |event: &Event| matches!(event, Event::FailureDetected { class, .. } if class == "RanksDeadLocked");
+        while !job.events().iter().any(detected) {
+            assert!(since.elapsed() < common::BOUND, "it is not found");
+            thread::sleep(Duration::from_millis(5));
+        }
+        // The next launch is to compute.
+        std::fs::remove_file(&order).expect("an order");
+        let (job, _) = job.computing(2, 1);
+        times.push(since.elapsed().as_secs_f64());
+        let output = job.running.wait(common::BOUND);
+        assert!(output.status.success(), "{}", said(&output));
+        let ended = final_state(&output);
+        assert_eq!(state.get_or_insert_with(|| ended.clone()), &ended);
+    }
+    times.sort_by(f64::total_cmp);
+    println!(
+        "{:?}, {ranks} ranks, dead-lock × {rounds}: computing again after {:.2} s (median; most {:.2} s)",
+        family(&program),
+        times[times.len() / 2],
+        times[times.len() - 1]
+    );
+    let undisturbed = folder.path().join("undisturbed");
+    let mut plain = mpirun_command(ranks, &program);
+    plain.args(words(&undisturbed));
+    let undisturbed = common::run(plain, common::BOUND);
+    assert_eq!(state, Some(final_state(&undisturbed)), "bit for bit");
 }

@@ -2,7 +2,7 @@
 //!
 //! `mpi-watched STORE STEP_MS CONTROL [piton's arguments]`: every step computes for so long, exchanges halos around a ring, and adds up over all ranks, each in
 //! a phase. A rank that finds a file `CONTROL/RANK` does what stands in it for as long as the file is there: `live-lock`, `blocked`, `dead-lock`,
-//! `absent`. Ends when it finds `CONTROL/end`.
+//! `absent`. Ends after the step that stands in `CONTROL/end`, as soon as it finds that, and prints its final state then.
 
 use mpi::collective::SystemOperation;
 use mpi::traits::*;
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .set("every", "off")
         .open(&world)?;
     let phases = checkpointer.phases();
-    checkpointer.resume(&mut ring)?;
+    let resumed = checkpointer.resume(&mut ring)?;
     let (next, previous) = (world.process_at_rank((rank + 1) % size), world.process_at_rank((rank + size - 1) % size));
     // As a receive of what nobody sends: MPI polls.
     let wait_in_mpi = |kind: &str| {
@@ -52,16 +52,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     };
-    let mut step = 0;
+    let end = control.join("end");
+    let mut step = resumed.map_or(0, |resumed| resumed.step);
     loop {
         {
             let _phase = phases.phase("compute");
             let until = Instant::now() + pause;
+            ring.cells.iter_mut().for_each(|cell| *cell = (*cell + 1.0).sqrt());
             while Instant::now() < until {
-                ring.cells.iter_mut().for_each(|cell| *cell = (*cell + 1.0).sqrt());
+                std::hint::spin_loop();
             }
             while ordered(&own, "live-lock") {
-                ring.cells.iter_mut().for_each(|cell| *cell = (*cell + 1.0).sqrt());
+                std::hint::spin_loop();
             }
             while ordered(&own, "blocked") {
                 std::thread::sleep(Duration::from_millis(50));
@@ -81,7 +83,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let stop = {
             let _phase = phases.waiting("sum");
-            let wants = i32::from(rank == 0 && control.join("end").exists());
+            let last = order(&end).map(|step| step.parse().unwrap_or(0));
+            let wants = i32::from(rank == 0 && last.is_some_and(|last| step + 1 >= last));
             let mut stop = 0;
             world.all_reduce_into(&wants, &mut stop, SystemOperation::max());
             stop > 0
@@ -90,6 +93,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         if checkpointer.tick(step, &mut ring).should_stop() || stop {
             break;
         }
+    }
+    let sum: f64 = ring.cells.iter().sum();
+    let mut total = 0.0;
+    world.all_reduce_into(&sum, &mut total, SystemOperation::sum());
+    if rank == 0 {
+        println!("final state: {:016x} (step {step})", f64::to_bits(total));
     }
     checkpointer.finish(&mut ring)?;
     Ok(())
