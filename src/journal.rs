@@ -22,7 +22,7 @@ mod time;
 mod write;
 
 pub use event::{End, Event};
-pub use read::{Journal, Reader, Tail, read, tail, tails};
+pub use read::{Journal, Reader, Tail, read, tail, tails, writers};
 pub use schedule::{Rule, Schedule};
 pub use time::{NotATime, WallTime};
 pub use write::JournalWriter;
@@ -59,6 +59,15 @@ pub struct Record {
 pub fn rank_writer(rank: u32) -> String {
     format!("rank-{rank:05}")
 }
+
+/// Whether a writer is a rank.
+#[must_use]
+pub fn is_rank(writer: &str) -> bool {
+    writer.strip_prefix("rank-").is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// What a supervisor calls itself as a writer.
+pub const SUPERVISOR: &str = "supervisor";
 
 /// The name of a writer's file in the folder of its attempt.
 #[must_use]

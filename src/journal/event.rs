@@ -279,7 +279,13 @@ pub enum Event {
         evidence: Vec<String>,
     },
     /// What a supervisor does about a failure.
-    FailureHandled { failure: u32, action: String },
+    FailureHandled {
+        failure: u32,
+        action: String,
+        /// How long it lets the job rest before it launches it again; missing: not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_seconds: Option<f64>,
+    },
     /// A later attempt has computed a step, on all ranks, `seconds` after the failure was detected.
     FailureRecovered { failure: u32, step: u64, seconds: f64 },
     /// A supervisor launches the job no more: `outcome` says why.

@@ -188,6 +188,15 @@ fn journals(medium: &dyn Medium, folder: &Path) -> io::Result<Vec<String>> {
     Ok(ours.map(|entry| entry.name).collect())
 }
 
+/// Who has written a journal of the attempt whose folder is `folder`, sorted.
+///
+/// # Errors
+/// Those of the system.
+pub fn writers(medium: &dyn Medium, folder: &Path) -> io::Result<Vec<String>> {
+    let names = journals(medium, folder)?.into_iter();
+    Ok(names.filter_map(|name| writer_of(&name).map(str::to_owned)).collect())
+}
+
 /// The journals of the attempt whose folder is `folder`, merged. Of more than 64 MiB, the newest part of each is read;
 /// use [`Reader`] for all of it.
 ///

@@ -103,7 +103,7 @@ fn every_event() -> Vec<Event> {
         Event::Launched { launch: 2, launcher: text(), ranks: 4, nodes: vec![text()] },
         Event::FailureDetected { failure: 1, class: text(), summary: text() },
         Event::FailureLocated { failure: 1, rank: Some(3), node: Some(text()), evidence: vec![text()] },
-        Event::FailureHandled { failure: 1, action: text() },
+        Event::FailureHandled { failure: 1, action: text(), wait_seconds: Some(2.0) },
         Event::FailureRecovered { failure: 1, step: 9, seconds: 1.5 },
         Event::SupervisorEnded { outcome: text(), launches: 2 },
         Event::AgreementStopped { reason: text() },

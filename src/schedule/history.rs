@@ -1,14 +1,22 @@
 //! What the journals of earlier attempts tell: when the job failed, what checkpoints cost, and where the time went.
 //!
-//! Comes in: the records of each attempt's first rank, in order. Goes out: what the scheduler of the next attempt starts with, and an
-//! account of the job's time. What must hold: the end of an allocation, a user's halt, a requeue and a preemption are no
-//! failures; what is not known of an attempt is left out, never made up.
+//! Comes in: the records of each attempt's first rank, in order, and those of its supervisor, where it had one. Goes out: what the scheduler of the next
+//! attempt starts with, and an account of the job's time. What must hold: the end of an allocation, a user's halt, a requeue and a preemption are no
+//! failures; what is not known of an attempt is left out, never made up; a clock that is set while an attempt runs changes no span of time in it.
+//!
+//! Where the time of an attempt goes, and that until the next one starts:
+//!
+//! ```text
+//!  started   computing        a checkpoint that the           computed  detected          next
+//!     │          │              job went on from                until       │            started
+//!     ├ restarts ┼─ useful, blocked, slowed ─┼─ lost, blocked, slowed ─┼ detecting ┼ down, waiting ┤
+//! ```
 //!
 //! How an attempt ended, where it said nothing itself:
 //!
 //! | seen | ending |
 //! | --- | --- |
-//! | a later record that explains it (whoever started the ranks knows) | as that says |
+//! | a record that explains it (whoever started the ranks knows) | as that says |
 //! | its last sign of life lies within a minute of its allocation's end | the allocation ended |
 //! | the next attempt is of the same batch job, which was started again | requeued or preempted |
 //! | none of these | failed |
@@ -19,6 +27,7 @@ use crate::ids::{CheckpointId, CheckpointName, Epoch};
 use crate::journal::{End, Event, Record, WallTime};
 use serde::Serialize;
 use std::borrow::Borrow;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A last sign of life so close to the end of the allocation, or after it, is explained by that end.
@@ -29,13 +38,30 @@ const PREDICTED_WITHIN: f64 = 3600.0;
 const REMEMBERED: usize = 4096;
 
 /// A checkpoint that an attempt took.
-#[derive(Debug, Clone, PartialEq)]
-struct Taken {
-    id: CheckpointId,
-    at: WallTime,
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Taken {
+    /// Its number.
+    pub id: CheckpointId,
+    /// The application's step.
+    pub step: u64,
+    /// When the state was copied, and the application went on.
+    pub at: WallTime,
+    /// How long the application stood still, seconds.
+    pub blocked: f64,
+    /// What steps lost while it was written, seconds, where that is known; less than 0 where they were faster.
+    pub slowed: Option<f64>,
+    /// From the return of the call until it was durable, seconds; `None`: it never was, as far as is known.
+    pub latency: Option<f64>,
+    /// What it takes in the store, bytes, where it is durable.
+    pub bytes: Option<u64>,
+}
+
+/// Checkpoints that are remembered by their sums only.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Forgotten {
+    taken: u64,
     blocked: f64,
-    slowed: Option<f64>,
-    latency: Option<f64>,
+    slowed: f64,
 }
 
 /// How an attempt ended.
@@ -63,9 +89,17 @@ pub enum Ending {
 pub struct Attempt {
     epoch: Epoch,
     started: WallTime,
+    /// The monotonic clock at its start, nanoseconds, where the record has it.
+    started_mono: u64,
     last: WallTime,
+    /// The last sign of life by the wall clock of then.
+    last_by_the_wall: WallTime,
+    /// By how much the wall clock was set while it ran, seconds; the most at once.
+    clock_set: f64,
     computing: Option<WallTime>,
     resumed: Option<(CheckpointName, f64)>,
+    /// It began at the application's beginning.
+    is_fresh: bool,
     last_step: u64,
     /// When a step was reached that was not known of before.
     progressed: WallTime,
@@ -73,11 +107,16 @@ pub struct Attempt {
     allocation_end: Option<WallTime>,
     nodes: Option<u32>,
     end: Option<End>,
-    checkpoints: Vec<Taken>,
+    checkpoints: VecDeque<Taken>,
+    forgotten: Forgotten,
     step_seconds: Option<f64>,
     predictions: Vec<(WallTime, Option<f64>)>,
-    /// What it knows of others' ends.
+    /// What it, or its supervisor, knows of its end and of others'.
     explains: Vec<(Epoch, bool)>,
+    /// When its supervisor knew that it had failed.
+    detected: Option<WallTime>,
+    /// How long its supervisor let the job rest then, seconds.
+    rested: f64,
     schedule: Option<(WallTime, crate::journal::Schedule)>,
 }
 
@@ -103,33 +142,57 @@ impl Attempt {
         Some(Self {
             epoch: record.epoch,
             started: record.at,
+            started_mono: record.mono_ns,
             last: record.at,
+            last_by_the_wall: record.at,
+            clock_set: 0.0,
             computing: None,
             resumed: None,
+            is_fresh: false,
             last_step: 0,
             progressed: record.at,
             batch: batch_job.clone().map(|job| (job, batch_restarts.unwrap_or(0))),
             allocation_end: *allocation_end,
             nodes: *nodes,
             end: None,
-            checkpoints: Vec::new(),
+            checkpoints: VecDeque::new(),
+            forgotten: Forgotten::default(),
             step_seconds: None,
             predictions: Vec::new(),
             explains: Vec::new(),
+            detected: None,
+            rested: 0.0,
             schedule: None,
         })
     }
 
+    /// When something was written down, by the wall clock at the start and the time that has passed since: the wall clock may be set meanwhile.
+    fn moment(&mut self, record: &Record) -> WallTime {
+        if self.started_mono == 0 || record.mono_ns < self.started_mono {
+            return record.at;
+        }
+        let passed = i64::try_from((record.mono_ns - self.started_mono) / 1_000_000).unwrap_or(i64::MAX);
+        let at = WallTime::from_unix_ms(self.started.unix_ms().saturating_add(passed));
+        let set = record.at.unix_ms().saturating_sub(at.unix_ms()) as f64 / 1e3;
+        if set.abs() > self.clock_set.abs() {
+            self.clock_set = set;
+        }
+        at
+    }
+
     /// Takes the next record of its first rank into account.
     fn note(&mut self, record: &Record) {
+        let at = self.moment(record);
         // Clocks may be set back.
-        self.last = self.last.max(record.at);
+        self.last = self.last.max(at);
+        self.last_by_the_wall = record.at;
         match &record.event {
-            Event::Plan { .. } => self.computing = self.computing.or(Some(record.at)),
+            Event::Plan { .. } => self.computing = self.computing.or(Some(at)),
             Event::Resumed { epoch, id, step, seconds, .. } => {
                 self.resumed = Some((CheckpointName { epoch: *epoch, id: *id }, *seconds));
                 self.last_step = *step;
             }
+            Event::FreshStart { .. } => self.is_fresh = true,
             Event::Beat { step } | Event::CheckpointStarted { step, .. } => {
                 if *step > self.last_step {
                     self.progressed = self.last;
@@ -137,28 +200,46 @@ impl Attempt {
                 self.last_step = *step;
             }
             Event::Frozen { id, blocked_ns, .. } => {
-                if self.checkpoints.len() >= REMEMBERED {
-                    self.checkpoints.remove(0);
+                if self.checkpoints.len() >= REMEMBERED
+                    && let Some(oldest) = self.checkpoints.pop_front()
+                {
+                    self.forgotten.taken += 1;
+                    self.forgotten.blocked += oldest.blocked;
+                    self.forgotten.slowed += oldest.slowed.unwrap_or(0.0);
                 }
-                let blocked = *blocked_ns as f64 * 1e-9;
-                self.checkpoints.push(Taken { id: *id, at: record.at, blocked, slowed: None, latency: None });
+                let (blocked, step) = (*blocked_ns as f64 * 1e-9, self.last_step);
+                let (slowed, latency, bytes) = (None, None, None);
+                self.checkpoints.push_back(Taken { id: *id, step, at, blocked, slowed, latency, bytes });
             }
             Event::Slowed { id, lost_seconds, step_seconds, .. } => {
                 self.step_seconds = Some(*step_seconds);
                 self.on(*id, |taken| taken.slowed = Some(*lost_seconds));
             }
-            Event::Committed { id, commit_ns, .. } => {
-                self.on(*id, |taken| taken.latency = Some(*commit_ns as f64 * 1e-9));
-            }
-            Event::Predicted { lead_seconds, .. } => self.predictions.push((record.at, *lead_seconds)),
+            Event::Committed { id, commit_ns, bytes, .. } => self.on(*id, |taken| {
+                (taken.latency, taken.bytes) = (Some(*commit_ns as f64 * 1e-9), Some(*bytes));
+            }),
+            Event::Predicted { lead_seconds, .. } => self.predictions.push((at, *lead_seconds)),
             Event::EndExplained { epoch, failure, .. } => self.explains.push((*epoch, *failure)),
-            Event::Scheduled(schedule) => self.schedule = Some((record.at, (**schedule).clone())),
+            Event::Scheduled(schedule) => self.schedule = Some((at, (**schedule).clone())),
             Event::AttemptEnded { how, step } => {
                 self.end = Some(*how);
                 if *step > self.last_step {
                     self.progressed = self.last;
                 }
                 self.last_step = *step;
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes a record of its supervisor into account.
+    pub fn supervised(&mut self, record: &Record) {
+        match &record.event {
+            Event::EndExplained { epoch, failure, .. } => self.explains.push((*epoch, *failure)),
+            // What befell launches that never came to an attempt is told with the next one that did.
+            Event::FailureDetected { .. } if record.at >= self.started => self.detected = Some(record.at),
+            Event::FailureHandled { wait_seconds: Some(seconds), .. } if self.detected.is_some() => {
+                self.rested = seconds.max(0.0);
             }
             _ => {}
         }
@@ -191,7 +272,48 @@ impl Attempt {
     /// When it took its last checkpoint.
     #[must_use]
     pub fn last_checkpoint(&self) -> Option<WallTime> {
-        self.checkpoints.last().map(|taken| taken.at)
+        self.checkpoints.back().map(|taken| taken.at)
+    }
+
+    /// When it began to compute, where it came to that.
+    #[must_use]
+    pub fn computing(&self) -> Option<WallTime> {
+        self.computing
+    }
+
+    /// When its first rank gave its last sign of life.
+    #[must_use]
+    pub fn last(&self) -> WallTime {
+        self.last
+    }
+
+    /// The last step that is known of.
+    #[must_use]
+    pub fn last_step(&self) -> u64 {
+        self.last_step
+    }
+
+    /// The checkpoint that it went on from.
+    #[must_use]
+    pub fn resumed_from(&self) -> Option<CheckpointName> {
+        self.resumed.map(|(from, _)| from)
+    }
+
+    /// How many nodes it ran on, where that is known.
+    #[must_use]
+    pub fn nodes(&self) -> Option<u32> {
+        self.nodes
+    }
+
+    /// By how much the wall clock was set while it ran, seconds; the most at once. Spans of time are right all the same.
+    #[must_use]
+    pub fn clock_set(&self) -> f64 {
+        self.clock_set
+    }
+
+    /// The checkpoints that it took, oldest first; the newest 4096.
+    pub fn taken(&self) -> impl Iterator<Item = &Taken> {
+        self.checkpoints.iter()
     }
 
     /// When it began.
@@ -209,7 +331,7 @@ impl Attempt {
     /// How many checkpoints it took.
     #[must_use]
     pub fn checkpoints(&self) -> usize {
-        self.checkpoints.len()
+        self.checkpoints.len() + usize::try_from(self.forgotten.taken).unwrap_or(usize::MAX)
     }
 
     /// What its checkpoints cost, seconds: standing still, and what steps lost; of those of which both is known.
@@ -250,6 +372,23 @@ struct Successor {
     nodes: u32,
 }
 
+/// What divides the time of an attempt; none before the one above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Moments {
+    /// It started.
+    pub started: WallTime,
+    /// It began to compute.
+    pub computing: WallTime,
+    /// What it computed until then was of use: a later attempt went on from there.
+    pub kept: WallTime,
+    /// It computed until then.
+    pub computed: WallTime,
+    /// It was known to be over, or gave its last sign of life.
+    pub known: WallTime,
+    /// The next one started.
+    pub next: Option<WallTime>,
+}
+
 /// Where a job's time went, from its journals; seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Account {
@@ -265,8 +404,10 @@ pub struct Account {
     pub lost: f64,
     /// Nothing was computed any more, and the attempt had not ended yet.
     pub detecting: f64,
-    /// No attempt ran.
+    /// No attempt ran after a failure.
     pub down: f64,
+    /// No attempt ran, and none was on its way: in a queue, or after repeated failures.
+    pub waiting: f64,
     /// From an attempt's start until it computed.
     pub restarts: f64,
     /// Attempts that failed.
@@ -276,6 +417,47 @@ pub struct Account {
 }
 
 impl Account {
+    /// All that was not useful, seconds.
+    #[must_use]
+    pub fn wasted(&self) -> f64 {
+        self.blocked + self.slowed + self.lost + self.detecting + self.down + self.waiting + self.restarts
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            time: self.time + other.time,
+            useful: self.useful + other.useful,
+            blocked: self.blocked + other.blocked,
+            slowed: self.slowed + other.slowed,
+            lost: self.lost + other.lost,
+            detecting: self.detecting + other.detecting,
+            down: self.down + other.down,
+            waiting: self.waiting + other.waiting,
+            restarts: self.restarts + other.restarts,
+            failures: self.failures + other.failures,
+            taken: self.taken + other.taken,
+        }
+    }
+
+    /// Every part so many times: of an attempt on so many nodes.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        Self {
+            time: self.time * factor,
+            useful: self.useful * factor,
+            blocked: self.blocked * factor,
+            slowed: self.slowed * factor,
+            lost: self.lost * factor,
+            detecting: self.detecting * factor,
+            down: self.down * factor,
+            waiting: self.waiting * factor,
+            restarts: self.restarts * factor,
+            ..self
+        }
+    }
+
     /// The share of the time that was not useful, 0 to 1.
     #[must_use]
     pub fn waste(&self) -> f64 {
@@ -308,7 +490,8 @@ impl History {
     pub fn ending(&self, place: usize) -> Ending {
         let Some(attempt) = self.attempts.get(place) else { return Ending::Open };
         let later = &self.attempts[place + 1..];
-        let mut explained = later.iter().flat_map(|later| &later.explains).filter(|(epoch, _)| *epoch == attempt.epoch);
+        let all = self.attempts[place..].iter().flat_map(|attempt| &attempt.explains);
+        let mut explained = all.filter(|(epoch, _)| *epoch == attempt.epoch);
         if let Some((_, failure)) = explained.next_back() {
             return if *failure { Ending::Failed } else { Ending::NoFailure };
         }
@@ -320,7 +503,7 @@ impl History {
             None => {}
         }
         if let Some(end) = attempt.allocation_end
-            && attempt.last.until(end) <= NEAR_THE_END
+            && attempt.last_by_the_wall.until(end) <= NEAR_THE_END
         {
             return Ending::AllocationEnded;
         }
@@ -396,41 +579,112 @@ impl History {
         record
     }
 
+    /// Until when what the attempt at this place computed was of use: to the checkpoint that later ones went on from at last, or to none. Outer
+    /// `None`: no later one has come so far.
+    fn kept(&self, place: usize) -> Option<Option<CheckpointId>> {
+        let attempt = &self.attempts[place];
+        let mut kept: Option<Option<CheckpointId>> = None;
+        for later in &self.attempts[place + 1..] {
+            match later.resumed_from() {
+                // It went on from before this attempt, whatever had been made of this one.
+                Some(from) if from.epoch < attempt.epoch => kept = Some(None),
+                Some(from) if from.epoch == attempt.epoch => {
+                    // Only what all of them have kept.
+                    kept = Some(match kept {
+                        None => Some(from.id),
+                        Some(before) => before.map(|before| before.min(from.id)),
+                    });
+                }
+                Some(_) => {}
+                None if later.is_fresh => kept = Some(None),
+                // It never came to say.
+                None => {}
+            }
+        }
+        kept
+    }
+
+    /// The work of the attempt at this place that was lost, seconds; `None` where no later attempt says what it went on from.
+    #[must_use]
+    pub fn lost(&self, place: usize) -> Option<f64> {
+        self.attempts.get(place)?;
+        self.kept(place).map(|_| self.parts(place).lost)
+    }
+
+    /// The moments that divide the time of the attempt at this place; `None` where there is none.
+    #[must_use]
+    pub fn moments(&self, place: usize) -> Option<Moments> {
+        let attempt = self.attempts.get(place)?;
+        let started = attempt.started;
+        let computing = attempt.computing.unwrap_or(attempt.last);
+        let Some(next) = self.attempts.get(place + 1) else {
+            let last = attempt.last;
+            return Some(Moments { started, computing, kept: last, computed: last, known: last, next: None });
+        };
+        let computed = attempt.computed_until().max(computing);
+        let kept = match self.kept(place) {
+            None => computed,
+            Some(None) => computing,
+            Some(Some(id)) => {
+                attempt.checkpoints.iter().find(|taken| taken.id == id).map_or(computing, |taken| taken.at)
+            }
+        };
+        let kept = kept.max(computing);
+        let computed = computed.max(kept);
+        // Its supervisor knew when; without one, its ranks lived on until then.
+        let known = attempt.detected.unwrap_or(attempt.last).clamp(computed, next.started.max(computed));
+        Some(Moments { started, computing, kept, computed, known, next: Some(next.started.max(known)) })
+    }
+
+    /// Where the time of the attempt at this place went, and that until the next one started; nothing where there is none.
+    #[must_use]
+    pub fn parts(&self, place: usize) -> Account {
+        let (Some(attempt), Some(moments)) = (self.attempts.get(place), self.moments(place)) else {
+            return Account::default();
+        };
+        let Moments { started, computing, kept, computed, known, next } = moments;
+        let ending = self.ending(place);
+        let seconds = |from: WallTime, to: WallTime| from.until(to).as_secs_f64();
+        // What checkpoints took of what was kept, and of what was lost; the one that was gone on from still slows the steps that follow it.
+        let (mut of_kept, mut of_lost) = ((attempt.forgotten.blocked, attempt.forgotten.slowed), (0.0, 0.0));
+        for taken in &attempt.checkpoints {
+            if taken.at > kept { &mut of_lost } else { &mut of_kept }.0 += taken.blocked;
+            let slows_what_is_lost = taken.at >= kept && next.is_some();
+            if slows_what_is_lost { &mut of_lost } else { &mut of_kept }.1 += taken.slowed.unwrap_or(0.0);
+        }
+        // No more than there was: what steps lost is an estimate.
+        let within = |(blocked, slowed): (f64, f64), span: f64| {
+            let blocked = blocked.min(span);
+            (blocked, slowed.min(span - blocked))
+        };
+        let (worked, undone) = (seconds(computing, kept), seconds(kept, computed));
+        let (of_kept, of_lost) = (within(of_kept, worked), within(of_lost, undone));
+        let mut account = Account {
+            restarts: seconds(started, computing),
+            useful: worked - of_kept.0 - of_kept.1,
+            blocked: of_kept.0 + of_lost.0,
+            slowed: of_kept.1 + of_lost.1,
+            lost: undone - of_lost.0 - of_lost.1,
+            failures: u64::from(ending == Ending::Failed),
+            taken: attempt.checkpoints() as u64,
+            time: seconds(started, next.unwrap_or(known)),
+            ..Account::default()
+        };
+        match ending {
+            // It was asked to stop, and waited for its last checkpoint.
+            Ending::Halted => account.blocked += seconds(computed, known),
+            _ => account.detecting = seconds(computed, known),
+        }
+        let gap = next.map_or(0.0, |next| seconds(known, next));
+        account.waiting = if ending == Ending::Failed { attempt.rested.min(gap) } else { gap };
+        account.down = gap - account.waiting;
+        account
+    }
+
     /// Where the time went.
     #[must_use]
     pub fn account(&self) -> Account {
-        let mut account = Account::default();
-        for (place, attempt) in self.attempts.iter().enumerate() {
-            let computing = attempt.computing.unwrap_or(attempt.last);
-            account.restarts += attempt.started.until(computing).as_secs_f64();
-            // What checkpoints took after `since`; the one that was taken then still slows the steps that follow it.
-            let stolen = |since: WallTime| {
-                let taken = attempt.checkpoints.iter().filter(move |taken| taken.at >= since);
-                let seconds =
-                    taken.map(|taken| if taken.at > since { taken.blocked } else { 0.0 } + taken.slowed.unwrap_or(0.0));
-                seconds.sum::<f64>()
-            };
-            account.blocked += attempt.checkpoints.iter().map(|taken| taken.blocked).sum::<f64>();
-            account.slowed += attempt.checkpoints.iter().filter_map(|taken| taken.slowed).sum::<f64>();
-            account.taken += attempt.checkpoints.len() as u64;
-            account.failures += u64::from(self.ending(place) == Ending::Failed);
-            account.time += attempt.seconds();
-            let Some(next) = self.attempts.get(place + 1) else { continue };
-            let down = attempt.last.until(next.started).as_secs_f64();
-            account.down += down;
-            account.time += down;
-            // What came after the checkpoint that the next one resumed from is lost; all of it where that is an older one.
-            let kept = next.resumed.filter(|(from, _)| from.epoch == attempt.epoch);
-            let kept = kept.and_then(|(from, _)| attempt.checkpoints.iter().find(|taken| taken.id == from.id));
-            let since = kept.map_or(computing, |taken| taken.at);
-            let until = attempt.computed_until().max(since);
-            account.lost += (since.until(until).as_secs_f64() - stolen(since)).max(0.0);
-            account.detecting += until.until(attempt.last).as_secs_f64();
-        }
-        let wasted =
-            account.blocked + account.slowed + account.lost + account.detecting + account.down + account.restarts;
-        account.useful = (account.time - wasted).max(0.0);
-        account
+        (0..self.attempts.len()).map(|place| self.parts(place)).fold(Account::default(), |sum, parts| sum.and(parts))
     }
 }
 
@@ -438,6 +692,7 @@ impl History {
 mod tests {
     use super::*;
     use crate::schedule::{Belief, Guess, Rules};
+    use proptest::prelude::*;
 
     const SECOND: i64 = 1000;
 
@@ -602,6 +857,155 @@ mod tests {
         let rate = larger.rate(100.0);
         assert_eq!(rate.failures(), 2.0);
         assert!((rate.observed() - (27.0 + 23.0) / 3.0).abs() < 1e-9);
+    }
+
+    fn assert_sums(account: &Account) {
+        assert!((account.useful + account.wasted() - account.time).abs() < 1e-9, "{account:?}");
+    }
+
+    #[test]
+    fn what_later_attempts_went_on_from_says_what_was_lost() {
+        let worked = |epoch: u64, from: f64, ids: [u64; 2]| {
+            let mut told = Told::new(epoch, from, None, None);
+            told.computes(from).checkpoint(from + 10.0, ids[0], 10).checkpoint(from + 20.0, ids[1], 20);
+            told.say(from + 30.0, Event::Beat { step: 30 });
+            told
+        };
+        let lost = |attempts: &[&Told]| {
+            let history = History::new(attempts.iter().map(|told| told.attempt()).collect());
+            let account = history.account();
+            assert_sums(&account);
+            (0..attempts.len()).map(|place| history.parts(place).lost).collect::<Vec<_>>()
+        };
+        let first = worked(1, 0.0, [1, 2]);
+        // One that died before it had said what it goes on from says nothing of what is lost.
+        let dead = Told::new(2, 40.0, None, None);
+        let mut third = Told::new(3, 50.0, None, None);
+        third.say(51.0, resumed(1, 2, 20)).computes(52.0);
+        assert_eq!(lost(&[&first, &dead]), [0.0, 0.0]);
+        assert_eq!(lost(&[&first, &dead, &third]), [9.5, 0.0, 0.0]);
+        // A later one that goes on from an older checkpoint undoes more of the first, and all of those between.
+        let mut second = worked(2, 40.0, [3, 4]);
+        second.records.insert(1, Record { event: resumed(1, 2, 20), ..second.records[0].clone() });
+        let mut last = Told::new(3, 80.0, None, None);
+        last.say(81.0, resumed(1, 1, 10)).computes(82.0);
+        assert_eq!(lost(&[&first, &second, &last]), [18.0, 27.0, 0.0]);
+        // A start at the beginning undoes everything.
+        let mut fresh = Told::new(4, 90.0, None, None);
+        fresh.say(91.0, Event::FreshStart { reason: "asked for".into() }).computes(92.0);
+        assert_eq!(lost(&[&first, &second, &last, &fresh])[..2], [27.0, 27.0]);
+    }
+
+    #[test]
+    fn a_supervisor_knows_when_it_failed_and_how_long_the_job_rested() {
+        let mut first = Told::new(1, 0.0, Some(("7", 0)), None);
+        first.computes(1.0).say(20.0, Event::Beat { step: 20 });
+        let mut attempt = first.attempt();
+        let mut supervisor = Told::new(1, 0.0, None, None);
+        supervisor.records.clear();
+        let failure =
+            |failure: u32| Event::FailureDetected { failure, class: "RankDied".into(), summary: String::new() };
+        let handled =
+            |failure, seconds| Event::FailureHandled { failure, action: "again".into(), wait_seconds: Some(seconds) };
+        // Of a launch before it that never came to an attempt; then its own.
+        supervisor.say(-5.0, failure(1)).say(-4.0, handled(1, 60.0));
+        supervisor.say(22.0, failure(2)).say(23.0, handled(2, 8.0));
+        supervisor.say(23.0, Event::EndExplained { epoch: Epoch(1), failure: true, reason: "a node".into() });
+        supervisor.records.iter().for_each(|record| attempt.supervised(record));
+        let mut second = Told::new(2, 40.0, Some(("7", 1)), None);
+        second.say(41.0, Event::FreshStart { reason: String::new() }).computes(42.0);
+        let history = History::new(vec![attempt, second.attempt()]);
+        // By its batch job alone it would be a requeue.
+        assert_eq!(history.ending(0), Ending::Failed);
+        let parts = history.parts(0);
+        assert_eq!((parts.detecting, parts.waiting, parts.down, parts.lost), (2.0, 8.0, 10.0, 19.0), "{parts:?}");
+        assert_sums(&parts);
+    }
+
+    proptest! {
+        #[test]
+        fn an_account_adds_up_whatever_journals_say(
+            attempts in prop::collection::vec(
+                (0.0..200.0f64, prop::collection::vec((0.0..100.0f64, 0u8..7, 0u64..6, -20.0..20.0f64), 0..20)),
+                1..6,
+            ),
+        ) {
+            let (mut told, mut begins) = (Vec::new(), 0.0);
+            for (epoch, (pause, records)) in attempts.iter().enumerate() {
+                begins += pause - 50.0;
+                let mut attempt = Told::new(epoch as u64 + 1, begins, None, None);
+                for (at, what, id, seconds) in records {
+                    let (at, id) = (begins + at, CheckpointId(*id));
+                    attempt.say(at, match what {
+                        0 => Event::Plan { threads: 1, state_bytes: 1, arena_bytes: 1, chunk_bytes: 1, mpi: None, tracking: None },
+                        1 => resumed(id.0, id.0, id.0),
+                        2 => Event::Frozen { id, blocked_ns: (seconds.abs() * 1e9) as u64, bytes: 1, copied_bytes: None },
+                        3 => Event::Slowed { id, seconds: 1.0, steps: 1, step_seconds: 1.0, lost_seconds: *seconds },
+                        4 => Event::AttemptEnded { how: End::Halted, step: id.0 },
+                        5 => Event::FreshStart { reason: String::new() },
+                        _ => Event::Beat { step: (at.abs() as u64) % 90 },
+                    });
+                }
+                told.push(attempt.attempt());
+            }
+            let history = History::new(told);
+            for place in 0..attempts.len() {
+                let parts = history.parts(place);
+                prop_assert!((parts.useful + parts.wasted() - parts.time).abs() < 1e-6, "{:?}", parts);
+                let least = [parts.blocked, parts.lost, parts.detecting, parts.down, parts.waiting, parts.restarts];
+                prop_assert!(least.iter().all(|part| *part >= -1e-9), "{:?}", parts);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_failure_is_waited_for() {
+        let mut halted = Told::new(1, 0.0, None, None);
+        halted.computes(0.0).checkpoint(10.0, 1, 10).say(12.0, Event::Halted { step: 10 });
+        halted.say(13.0, Event::AttemptEnded { how: End::Halted, step: 10 });
+        let mut next = Told::new(2, 100.0, None, None);
+        next.say(101.0, resumed(1, 1, 10)).computes(102.0);
+        let parts = History::new(vec![halted.attempt(), next.attempt()]).parts(0);
+        // The last checkpoint was waited for, and then a place in the queue.
+        assert_eq!((parts.blocked, parts.waiting, parts.down, parts.detecting), (1.0 + 3.0, 87.0, 0.0, 0.0));
+        assert_eq!(parts.lost, 0.0);
+        assert_sums(&parts);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_changes_no_span_of_time() {
+        let mut told = Told::new(1, 0.0, None, None);
+        told.computes(2.0).checkpoint(10.0, 1, 8).say(30.0, Event::Beat { step: 28 });
+        let right = told.attempt();
+        let mono = |record: &Record| 1_000_000_000 + ((record.at.unix_ms() - time(0.0).unix_ms()) as u64) * 1_000_000;
+        for record in &mut told.records {
+            record.mono_ns = mono(record);
+        }
+        assert_eq!(told.attempt().clock_set(), 0.0);
+        // An hour back after the checkpoint, or forward.
+        for hour in [-3600.0, 3600.0] {
+            let mut set = Told { epoch: 1, records: told.records.clone() };
+            for record in set.records.iter_mut().skip(5) {
+                record.at = WallTime::from_unix_ms(record.at.unix_ms() + (hour * 1e3) as i64);
+            }
+            let set = set.attempt();
+            assert_eq!(set.clock_set(), hour);
+            assert_eq!((set.seconds(), set.computed_until()), (right.seconds(), right.computed_until()));
+        }
+    }
+
+    #[test]
+    fn checkpoints_beyond_those_that_are_remembered_count_all_the_same() {
+        let mut told = Told::new(1, 0.0, None, None);
+        told.computes(0.0);
+        let count = REMEMBERED as u64 + 10;
+        for id in 1..=count {
+            told.checkpoint(10.0 * id as f64, id, id);
+        }
+        let attempt = told.attempt();
+        assert_eq!((attempt.checkpoints() as u64, attempt.taken().count()), (count, REMEMBERED));
+        let account = History::new(vec![attempt]).account();
+        assert_eq!((account.taken, account.blocked, account.slowed), (count, count as f64, 0.5 * count as f64));
     }
 
     #[test]

@@ -29,10 +29,10 @@ mod young_daly;
 pub use crate::journal::{Rule, Schedule};
 pub use cost::{GrowthFit, Smoothed, StepTimes};
 pub use explain::sentence;
-pub use history::{Account, Attempt, Ending, History};
+pub use history::{Account, Attempt, Ending, History, Moments, Taken};
 pub use mtbf::{
     Belief, DEFAULT_WEIGHT, FailureRate, GIVEN_WEIGHT, NODE_MTBF_SECONDS, SHAPE, SITE_WEIGHT_MOST, SiteError,
-    mtbf_after, read_site,
+    mtbf_after, mtbf_bounds, read_site,
 };
 pub use prediction::{TrackRecord, worth_acting, young_with_prediction};
 pub(crate) use scheduler::END_SLACK;

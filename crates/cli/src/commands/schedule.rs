@@ -158,6 +158,7 @@ fn print(shown: &Shown, output: &mut Output) -> anyhow::Result<()> {
         ("detecting", account.detecting),
         ("restarting", account.restarts),
         ("down", account.down),
+        ("waiting", account.waiting),
     ];
     let share = |seconds: f64| format!("{:.2} %", 100.0 * seconds / account.time.max(1e-9));
     let parts: Vec<String> = parts.iter().map(|(what, seconds)| format!("{what} {}", share(*seconds))).collect();

@@ -147,7 +147,7 @@ pub fn sentence(event: &Event) -> (String, Style) {
             let node = node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
             format!("failure {failure} is of {rank}{node}")
         }
-        Event::FailureHandled { failure, action } => format!("failure {failure}: {action}"),
+        Event::FailureHandled { failure, action, .. } => format!("failure {failure}: {action}"),
         Event::FailureRecovered { failure, step, seconds } => {
             format!("computing again at step {step}, {seconds:.1} s after failure {failure}")
         }

@@ -178,8 +178,8 @@ impl Inputs {
         let mut rate = belief.rate(nodes);
         if let (Some(history), None) = (history, &failures) {
             let account = history.account();
-            rate.observe(account.failures as f64, account.time - account.down);
-            let seconds = account.time - account.down;
+            let seconds = account.time - account.down - account.waiting;
+            rate.observe(account.failures as f64, seconds);
             assumed.push(format!("the job's journal: {} failures in {:.1} h", account.failures, seconds / 3600.0));
         }
         let mtbf = match &failures {

@@ -712,13 +712,13 @@ impl Policy {
         }
         if let Some(why) = self.is_enough(now) {
             let status = failure.status.map(Status::code).filter(|_| failure.own);
-            self.handled(&failure, format!("given up: {why}"));
+            self.handled(&failure, format!("given up: {why}"), 0.0);
             return self.over(Outcome::Failed { why: format!("{why}; at last: {}", failure.summary), status });
         }
         let rest = self.rest();
         let words =
             if rest > 0.0 { format!("to be launched again in {rest:.0} s") } else { "launched again".to_owned() };
-        self.handled(&failure, words.clone());
+        self.handled(&failure, words.clone(), rest);
         if rest > 0.0 {
             self.say(words);
             self.phase = Phase::Resting { until: now + rest };
@@ -727,8 +727,9 @@ impl Policy {
         }
     }
 
-    fn handled(&mut self, failure: &Failure, action: String) {
-        self.tell(Event::FailureHandled { failure: failure.number, action });
+    fn handled(&mut self, failure: &Failure, action: String, rest: f64) {
+        let wait_seconds = (rest > 0.0).then_some(rest);
+        self.tell(Event::FailureHandled { failure: failure.number, action, wait_seconds });
     }
 
     /// How long to wait before the next launch: not at all while each gets further than those before.

@@ -10,7 +10,7 @@ use super::policy::Mark;
 use crate::clerk::Clerk;
 use crate::line::Attempt;
 use piton::ids::Epoch;
-use piton::journal::{Event, JournalWriter};
+use piton::journal::{Event, JournalWriter, SUPERVISOR};
 use piton::medium::{Access, RealMedium};
 use piton::store::{JobFolder, Request, RequestKind, Store, StoreError};
 use std::collections::{BTreeMap, VecDeque};
@@ -129,7 +129,7 @@ impl Books {
         let store = Store::new(Arc::new(RealMedium::new(Access::Private)), &attempt.store);
         let job = store.job(&attempt.job)?;
         let epoch = Epoch(attempt.epoch);
-        let journal = JournalWriter::of_writer(Arc::clone(job.medium()), &job.epoch_folder(epoch), epoch, "supervisor");
+        let journal = JournalWriter::of_writer(Arc::clone(job.medium()), &job.epoch_folder(epoch), epoch, SUPERVISOR);
         self.job = Some(job);
         // What befell launches that never came to an attempt is told with the first one that did.
         let waiting = std::mem::take(&mut self.waiting);
