@@ -4,7 +4,7 @@
 //! from files is escaped before it reaches a terminal; a reader that goes away is no error.
 
 pub mod events;
-pub mod human;
+pub use piton_cli::human;
 pub mod progress;
 mod table;
 
