@@ -15,6 +15,7 @@ pub mod pin;
 pub mod plan;
 pub mod prune;
 pub mod rank;
+pub mod report;
 pub mod request;
 pub mod rm;
 pub mod rules;

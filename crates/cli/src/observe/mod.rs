@@ -1,0 +1,21 @@
+//! What a job looks like from outside: while it runs, and afterwards.
+//!
+//! Comes in: the journals of a job's attempts. Goes out: its story, and from that reports, pages and metrics. What must hold: everything is drawn from what
+//! the journals and boards say, and nothing is kept twice; what they do not say is said to be missing, never made up; whatever a file holds is
+//! text, and is never taken for markup.
+//!
+//! | file | what for |
+//! | --- | --- |
+//! | `story.rs` | everything that is known of a job, in one value |
+//! | `faults.rs` | what failed: class, place, evidence, and how long each step of the way back took |
+//! | `report/` | one page to read afterwards |
+
+pub mod faults;
+pub mod report;
+pub mod story;
+
+pub use faults::Fault;
+pub use story::{Alert, AttemptStory, NodeStory, Parts, State, Story};
+
+#[cfg(test)]
+mod tests;
