@@ -15,6 +15,7 @@ declare -A packages=(
     [openmpi-bin]='runs ranks with OpenMPI'
     [libmpich-dev]='builds with MPICH'
     [mpich]='runs ranks with MPICH'
+    [python3]='recomputes accounts beside the program, in tests'
     [slurmctld]='tests on a Slurm cluster of namespaces'
     [slurmd]='tests on a Slurm cluster of namespaces'
     [slurm-client]='tests on a Slurm cluster of namespaces'

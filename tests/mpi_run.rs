@@ -15,12 +15,14 @@ use piton::store::{JobFolder, Store};
 use piton::watch::board::Board;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// From the strike on: a rank of a hung job is found within this, whatever a step takes.
 const HANGS: Duration = Duration::from_secs(2);
+/// One test at a time measures.
+static MEASURING: Mutex<()> = Mutex::new(());
 /// Until all ranks compute again once a failure is known, besides restoring.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -44,7 +46,8 @@ struct Job {
 }
 
 fn arguments(store: &Path, steps: u64) -> Vec<String> {
-    let fixed = ["--size", "512x384", "--every", "7", "--threads", "1", "--dir"];
+    // Slow enough that checkpoints keep up with the steps, whatever MPI.
+    let fixed = ["--size", "512x384", "--every", "7", "--threads", "1", "--pace", "2", "--dir"];
     let mut all: Vec<String> = fixed.iter().map(|&argument| argument.to_owned()).collect();
     all.extend([store.display().to_string(), "--steps".into(), steps.to_string()]);
     all
@@ -91,6 +94,19 @@ impl Job {
         }
     }
 
+    /// Waits until the attempt has committed a checkpoint of its own, and is further than any before it.
+    fn gets_further(&self, board: &Board, furthest: u64) {
+        let since = Instant::now();
+        let has_committed = || {
+            let catalogue = self.job().catalogue().expect("a catalogue");
+            catalogue.candidates().any(|entry| entry.name.epoch == board.epoch() && entry.manifest().is_some())
+        };
+        while board.ranks().iter().any(|rank| rank.step <= furthest + 10) || !has_committed() {
+            assert!(since.elapsed() < common::BOUND, "it gets no further than step {furthest}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     fn events(&self) -> Vec<Event> {
         let job = self.job();
         let epochs = job.claims().expect("claims");
@@ -109,7 +125,8 @@ fn final_state(output: &std::process::Output) -> String {
     line.unwrap_or_else(|| panic!("no final state: {}", said(output)))
 }
 
-fn strike(what: Strike, job: &Job, program: &Path, board: &Board, dice: &mut fastrand::Rng) {
+/// Strikes; the rank that was struck, where it was one.
+fn strike(what: Strike, job: &Job, program: &Path, board: &Board, dice: &mut fastrand::Rng) -> Option<u32> {
     let ranks = board.ranks();
     let rank = &ranks[dice.usize(..ranks.len())];
     let pid = match what {
@@ -119,6 +136,31 @@ fn strike(what: Strike, job: &Job, program: &Path, board: &Board, dice: &mut fas
     };
     let signal = if what == Strike::StopRank { Signal::SIGSTOP } else { Signal::SIGKILL };
     kill(Pid::from_raw(pid), signal).expect("a process of ours");
+    (what != Strike::KillLauncher).then_some(rank.rank)
+}
+
+/// What `piton report` tells of the job, and that an account which shares no code with it comes to the same.
+fn reported(store: &Path, job: &str) -> serde_json::Value {
+    let mut command = Command::new(common::piton());
+    command.args(["--json", "--dir"]).arg(store).args(["report", job]);
+    let output = common::run(command, common::BOUND);
+    assert!(output.status.success(), "{}", said(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut command = Command::new("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/account.py")).arg(store).arg(job);
+    let output = common::run(command, common::BOUND);
+    assert!(output.status.success(), "{}", said(&output));
+    let other: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let part = |of: &serde_json::Value, name: &str| of["parts"][name].as_f64().expect("a number");
+    let all = part(&report, "all");
+    let names = ["useful", "blocked", "slowed", "lost", "detecting", "restarting", "waiting"];
+    for name in names {
+        let (ours, theirs) = (part(&report, name), part(&other, name));
+        assert!((ours - theirs).abs() <= 1e-3 * all, "{name}: {ours} and {theirs} of {all}");
+    }
+    let sum: f64 = names.iter().map(|name| part(&report, name)).sum();
+    assert!((sum - all).abs() <= 1e-3 * all, "{sum} of {all}");
+    report
 }
 
 /// The child of the supervisor that has ranks below it.
@@ -132,22 +174,28 @@ fn launcher(supervisor: u32, program: &Path) -> i32 {
 
 #[test]
 fn whatever_strikes_the_job_it_ends_as_if_nothing_had() {
+    let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let program = example("heat");
     let ranks = if family(&program) == Family::Mpich { 2 } else { 4 };
     let strikes = if is_long() { 60 } else { 3 };
-    let steps = 400 + 250 * strikes;
+    let steps = 400 + 300 * strikes;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let words = arguments(&folder.path().join("store"), steps);
     let mut job = Job::start("heat", &program, folder.path(), ranks, &words);
     let mut dice = fastrand::Rng::with_seed(6);
     let mut times: Vec<(Strike, f64)> = Vec::new();
+    let mut struck = Vec::new();
+    let mut furthest = 0;
     let mut launch = 1;
     for at in 0..strikes {
         let what = Strike::ALL[usize::try_from(at).expect("few") % Strike::ALL.len()];
         let steps = dice.u64(10..60);
         let board;
         (job, board) = job.computing(launch, steps);
-        strike(what, &job, &program, &board, &mut dice);
+        // A job that gets no further from launch to launch is made to rest.
+        job.gets_further(&board, furthest);
+        furthest = board.ranks().iter().map(|rank| rank.step).max().unwrap_or(0);
+        struck.push((what, strike(what, &job, &program, &board, &mut dice)));
         let since = Instant::now();
         launch += 1;
         (job, _) = job.computing(launch, 1);
@@ -174,6 +222,21 @@ fn whatever_strikes_the_job_it_ends_as_if_nothing_had() {
     }
     let detected = events.iter().filter(|event| matches!(event, Event::FailureDetected { .. })).count();
     assert_eq!(detected as u64, strikes, "{}", said(&output));
+    let report = reported(&store, "heat");
+    let faults = report["faults"].as_array().expect("failures");
+    assert_eq!(faults.len(), struck.len(), "{faults:?}");
+    for ((what, rank), fault) in struck.iter().zip(faults) {
+        let class = match what {
+            Strike::KillRank => "RankDied",
+            Strike::StopRank => "RankStopped",
+            // Its ranks go with it: whatever is seen first.
+            Strike::KillLauncher => continue,
+        };
+        assert_eq!((&fault["class"], fault["rank"].as_u64()), (&class.into(), rank.map(u64::from)), "{fault}");
+        for time in ["detect_seconds", "locate_seconds", "handle_seconds", "recover_seconds", "lost_seconds"] {
+            assert!(fault[time].as_f64().is_some_and(|seconds| (0.0..60.0).contains(&seconds)), "{time}: {fault}");
+        }
+    }
     // The same without any of it.
     let mut plain = mpirun_command(ranks, &program);
     plain.args(arguments(&store.with_file_name("undisturbed"), steps));
@@ -185,6 +248,7 @@ fn whatever_strikes_the_job_it_ends_as_if_nothing_had() {
 
 #[test]
 fn ranks_that_wait_for_each_other_are_ended_and_go_on_in_the_next_launch() {
+    let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let program = example("mpi-watched");
     let ranks = if family(&program) == Family::Mpich { 2 } else { 4 };
     let last = 400;
