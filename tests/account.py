@@ -88,8 +88,14 @@ def ending(attempts, place):
     attempt = attempts[place]
     explained = [r["event"] for a in attempts[place:] for r in a.events + a.supervisor
                  if r["event"]["kind"] == "end_explained" and r["event"]["epoch"] == attempt.epoch]
-    if explained:
-        return "failed" if explained[-1]["failure"] else "no failure"
+    if explained and explained[-1]["failure"]:
+        return "failed"
+    own = ending_by_itself(attempts, place)
+    return "no failure" if explained and own in ("failed", "open") else own
+
+
+def ending_by_itself(attempts, place):
+    attempt = attempts[place]
     ends = attempt.of("attempt_ended")
     if ends:
         return {"finished": "finished", "halted": "halted"}.get(ends[-1][1]["how"], "failed")

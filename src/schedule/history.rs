@@ -16,7 +16,7 @@
 //!
 //! | seen | ending |
 //! | --- | --- |
-//! | a record that explains it (whoever started the ranks knows) | as that says |
+//! | a record that explains it (whoever started the ranks knows) | failed, or without a failure |
 //! | its last sign of life lies within a minute of its allocation's end | the allocation ended |
 //! | the next attempt is of the same batch job, which was started again | requeued or preempted |
 //! | none of these | failed |
@@ -489,12 +489,19 @@ impl History {
     #[must_use]
     pub fn ending(&self, place: usize) -> Ending {
         let Some(attempt) = self.attempts.get(place) else { return Ending::Open };
-        let later = &self.attempts[place + 1..];
         let all = self.attempts[place..].iter().flat_map(|attempt| &attempt.explains);
         let mut explained = all.filter(|(epoch, _)| *epoch == attempt.epoch);
-        if let Some((_, failure)) = explained.next_back() {
-            return if *failure { Ending::Failed } else { Ending::NoFailure };
+        match (explained.next_back(), self.ending_by_itself(place)) {
+            (Some((_, true)), _) => Ending::Failed,
+            // What its own journal says besides is no less true.
+            (Some((_, false)), Ending::Failed | Ending::Open) => Ending::NoFailure,
+            (_, ending) => ending,
         }
+    }
+
+    /// How it ended where nobody explains it.
+    fn ending_by_itself(&self, place: usize) -> Ending {
+        let (attempt, later) = (&self.attempts[place], &self.attempts[place + 1..]);
         match attempt.end {
             Some(End::Finished) => return Ending::Finished,
             Some(End::Halted) => return Ending::Halted,
@@ -814,11 +821,18 @@ mod tests {
         assert_eq!(endings(&[&first, &Told::new(2, 60.0, Some(("7", 1)), None)])[0], Ending::Requeued);
         assert_eq!(endings(&[&first, &Told::new(2, 60.0, Some(("7", 0)), None)])[0], Ending::Failed, "in the same run");
         assert_eq!(endings(&[&first, &Told::new(2, 60.0, Some(("8", 1)), None)])[0], Ending::Failed, "another job");
-        // Whoever started it knows better.
-        for (failure, ending) in [(true, Ending::Failed), (false, Ending::NoFailure)] {
-            let mut explains = Told::new(2, 60.0, Some(("7", 1)), None);
+        // Whoever started it knows better whether it was a failure; how it ended otherwise, its own journal says.
+        let mut halted = Told::new(1, 0.0, Some(("7", 0)), None);
+        halted.say(9.0, Event::AttemptEnded { how: End::Halted, step: 5 });
+        for (attempt, failure, restarts, ending) in [
+            (&first, true, 1, Ending::Failed),
+            (&first, false, 1, Ending::Requeued),
+            (&first, false, 0, Ending::NoFailure),
+            (&halted, false, 1, Ending::Halted),
+        ] {
+            let mut explains = Told::new(2, 60.0, Some(("7", restarts)), None);
             explains.say(61.0, Event::EndExplained { epoch: Epoch(1), failure, reason: "seen".into() });
-            assert_eq!(endings(&[&first, &explains])[0], ending);
+            assert_eq!(endings(&[attempt, &explains])[0], ending);
         }
     }
 
