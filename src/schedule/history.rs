@@ -691,7 +691,7 @@ impl History {
     /// Where the time went.
     #[must_use]
     pub fn account(&self) -> Account {
-        (0..self.attempts.len()).map(|place| self.parts(place)).fold(Account::default(), |sum, parts| sum.and(parts))
+        (0..self.attempts.len()).map(|place| self.parts(place)).fold(Account::default(), Account::and)
     }
 }
 

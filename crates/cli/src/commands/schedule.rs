@@ -5,8 +5,8 @@ use crate::output::{Cell, Output, Style, Table, human};
 use crate::{Common, jobs};
 use piton::journal::WallTime;
 use piton::schedule::{Account, Ending, sentence};
+use piton_cli::observe::ending_words;
 use serde::Serialize;
-use std::time::Duration;
 
 /// Attempts that are listed, the newest ones.
 const MOST_ATTEMPTS: usize = 12;
@@ -127,23 +127,20 @@ fn print(shown: &Shown, output: &mut Output) -> anyhow::Result<()> {
     let mut table = Table::new(&["attempt", "started", "ran", "checkpoints", "came back in", "ended"]);
     let hidden = shown.attempts.len().saturating_sub(MOST_ATTEMPTS);
     for row in &shown.attempts[hidden..] {
-        let (ended, style) = match row.ending {
-            Ending::Open if shown.running => ("runs", Style::Good),
-            Ending::Open => ("without a word", Style::Warning),
-            Ending::Finished => ("finished", Style::Good),
-            Ending::Halted => ("halted", Style::Plain),
-            Ending::AllocationEnded => ("with its allocation", Style::Plain),
-            Ending::Requeued => ("requeued", Style::Plain),
-            Ending::NoFailure => ("without a failure", Style::Plain),
-            Ending::Failed => ("failed", Style::Bad),
+        let style = match row.ending {
+            Ending::Open if shown.running => Style::Good,
+            Ending::Open => Style::Warning,
+            Ending::Finished => Style::Good,
+            Ending::Failed => Style::Bad,
+            Ending::Halted | Ending::AllocationEnded | Ending::Requeued | Ending::NoFailure => Style::Plain,
         };
         table.row([
             Cell::new(row.epoch.to_string()).right(),
             Cell::new(row.started.to_string()),
-            Cell::new(span(row.seconds)).right(),
+            Cell::new(human::short(row.seconds)).right(),
             Cell::new(row.checkpoints.to_string()).right(),
             Cell::new(row.restart_seconds.map_or_else(String::new, human::short)).right(),
-            Cell::new(ended).styled(style),
+            Cell::new(ending_words(row.ending, shown.running)).styled(style),
         ]);
     }
     output.table(&table)?;
@@ -165,16 +162,8 @@ fn print(shown: &Shown, output: &mut Output) -> anyhow::Result<()> {
     output.line(format!(
         "wasted so far: {} of {}: {}",
         share(shown.waste * account.time),
-        span(account.time),
+        human::short(account.time),
         parts.join(", ")
     ))?;
     Ok(())
-}
-
-fn span(seconds: f64) -> String {
-    if seconds < 600.0 {
-        human::short(seconds)
-    } else {
-        human::span(Duration::try_from_secs_f64(seconds).unwrap_or_default())
-    }
 }

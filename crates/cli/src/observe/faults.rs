@@ -83,7 +83,15 @@ struct Open {
     evidence: Vec<String>,
     handled: Option<WallTime>,
     action: Option<String>,
-    recovered: Option<(WallTime, u64, f64)>,
+    recovered: Option<(WallTime, u64)>,
+}
+
+impl Fault {
+    /// When it was known; where nobody knew, when the attempt had computed last.
+    #[must_use]
+    pub fn at(&self) -> WallTime {
+        self.detected.unwrap_or(self.computed_until)
+    }
 }
 
 /// All failures, oldest first. `told` holds what supervisors said, in order; `sighted` what was found.
@@ -153,9 +161,7 @@ pub(super) fn faults(history: &History, told: &[Told], sighted: &[Sighted]) -> V
 fn by_supervisors(told: &[Told]) -> Vec<(u32, Open)> {
     let mut all: Vec<(u32, Open)> = Vec::new();
     // The newest failure of each number: what follows is of that one.
-    let find = |all: &mut Vec<(u32, Open)>, failure: u32| -> Option<usize> {
-        all.iter().rposition(|(number, _)| *number == failure)
-    };
+    let find = |all: &[(u32, Open)], failure: u32| all.iter().rposition(|(number, _)| *number == failure);
     for Told { epoch, at, event } in told {
         match event {
             Event::FailureDetected { failure, class, summary } => {
@@ -176,7 +182,7 @@ fn by_supervisors(told: &[Told]) -> Vec<(u32, Open)> {
                 all.push((*failure, open));
             }
             Event::FailureLocated { failure, rank, node, evidence } => {
-                if let Some(place) = find(&mut all, *failure) {
+                if let Some(place) = find(&all, *failure) {
                     let open = &mut all[place].1;
                     (open.rank, open.node) = (*rank, node.clone());
                     open.located = (rank.is_some() || node.is_some()).then_some(*at);
@@ -184,15 +190,15 @@ fn by_supervisors(told: &[Told]) -> Vec<(u32, Open)> {
                 }
             }
             Event::FailureHandled { failure, action, .. } => {
-                if let Some(place) = find(&mut all, *failure) {
+                if let Some(place) = find(&all, *failure) {
                     (all[place].1.handled, all[place].1.action) = (Some(*at), Some(action.clone()));
                 }
             }
-            Event::FailureRecovered { failure, step, seconds } => {
-                let Some(place) = find(&mut all, *failure) else { continue };
+            Event::FailureRecovered { failure, step, .. } => {
+                let Some(place) = find(&all, *failure) else { continue };
                 // Those that followed it before the job computed are over with it.
                 for (_, open) in all[place..].iter_mut().filter(|(_, open)| open.recovered.is_none()) {
-                    open.recovered = Some((*at, *step, *seconds));
+                    open.recovered = Some((*at, *step));
                 }
             }
             _ => {}
@@ -216,12 +222,12 @@ impl Open {
             action: self.action,
             computed_until: computed.unwrap_or(self.detected).min(self.detected),
             detected: Some(self.detected),
-            recovered: self.recovered.map(|(at, ..)| at),
-            recovered_step: self.recovered.map(|(_, step, _)| step),
+            recovered: self.recovered.map(|(at, _)| at),
+            recovered_step: self.recovered.map(|(_, step)| step),
             detect_seconds: computed.map(|computed| span(computed, self.detected)),
             locate_seconds: self.located.map(|located| span(self.detected, located)),
             handle_seconds: self.handled.map(|handled| span(known, handled)),
-            recover_seconds: self.recovered.map(|(at, ..)| span(self.handled.unwrap_or(known), at)),
+            recover_seconds: self.recovered.map(|(at, _)| span(self.handled.unwrap_or(known), at)),
             lost_seconds,
         }
     }

@@ -15,7 +15,23 @@ pub mod report;
 pub mod story;
 
 pub use faults::Fault;
+use piton::schedule::Ending;
 pub use story::{Alert, AttemptStory, NodeStory, Parts, State, Story};
+
+/// How an attempt ended, in words; `running`: whether it is the one that runs.
+#[must_use]
+pub fn ending_words(ending: Ending, running: bool) -> &'static str {
+    match ending {
+        Ending::Open if running => "runs",
+        Ending::Open => "without a word",
+        Ending::Finished => "finished",
+        Ending::Halted => "halted",
+        Ending::AllocationEnded => "with its allocation",
+        Ending::Requeued => "requeued",
+        Ending::NoFailure => "without a failure",
+        Ending::Failed => "failed",
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -188,6 +188,14 @@ pub struct AttemptStory {
     pub schedule: Vec<Planned>,
 }
 
+impl AttemptStory {
+    /// Seconds, of node seconds of this attempt.
+    #[must_use]
+    pub fn seconds(&self, node_seconds: f64) -> f64 {
+        node_seconds / counted(self.nodes)
+    }
+}
+
 /// Something that was wrong for a while.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Alert {
@@ -538,13 +546,14 @@ impl Story {
             alerts.drain(..alerts.len() - ALERTS);
         }
         let mut by_epoch: BTreeMap<Epoch, Notes> = notes.into_iter().map(|notes| (notes.epoch, notes)).collect();
-        let attempts: Vec<AttemptStory> = (0..history.attempts().len())
-            .filter_map(|place| attempt_story(history, place, by_epoch.remove(&history.attempts()[place].epoch())))
-            .collect();
+        let mut all = Account::default();
+        let mut attempts: Vec<AttemptStory> = Vec::new();
+        for (place, attempt) in history.attempts().iter().enumerate() {
+            let node_seconds = history.parts(place).times(counted(attempt.nodes()));
+            all = all.and(node_seconds);
+            attempts.extend(attempt_story(history, place, node_seconds, by_epoch.remove(&attempt.epoch())));
+        }
         alerts.iter_mut().for_each(|alert| alert.borne_out = borne_out(alert, &faults, &attempts));
-        let all = (0..history.attempts().len())
-            .map(|place| node_account(history, place))
-            .fold(Account::default(), Account::and);
         let (first, newest) = (history.attempts().first(), history.attempts().last());
         let state = match (newest.map(|newest| newest.epoch()), history.ending(history.attempts().len() - 1)) {
             (Some(epoch), _) if running == Some(epoch) => State::Running,
@@ -619,13 +628,12 @@ fn doubts_of(history: &History, notes: &[Notes]) -> Vec<String> {
     doubts
 }
 
-/// Node seconds of an attempt.
-fn node_account(history: &History, place: usize) -> Account {
-    let nodes = history.attempts().get(place).and_then(Attempt::nodes).unwrap_or(1).max(1);
-    history.parts(place).times(f64::from(nodes))
+/// As how many nodes an attempt counts.
+fn counted(nodes: Option<u32>) -> f64 {
+    f64::from(nodes.unwrap_or(1).max(1))
 }
 
-fn attempt_story(history: &History, place: usize, notes: Option<Notes>) -> Option<AttemptStory> {
+fn attempt_story(history: &History, place: usize, node_seconds: Account, notes: Option<Notes>) -> Option<AttemptStory> {
     let attempt = history.attempts().get(place)?;
     let notes = notes.unwrap_or_else(|| Notes::new(attempt.epoch()));
     let first = notes.first.map(|record| record.event);
@@ -668,7 +676,7 @@ fn attempt_story(history: &History, place: usize, notes: Option<Notes>) -> Optio
         resumed_from: attempt.resumed_from(),
         restore_seconds: attempt.restart_seconds(),
         last_step: attempt.last_step(),
-        parts: Parts::of(node_account(history, place)),
+        parts: Parts::of(node_seconds),
         checkpoints: attempt.taken().map(taken).collect(),
         taken: attempt.checkpoints() as u64,
         progress: notes.progress.finish(),
@@ -682,8 +690,7 @@ fn borne_out(alert: &Alert, faults: &[Fault], attempts: &[AttemptStory]) -> Opti
         return None;
     }
     let fits = |fault: &&Fault| {
-        let at = fault.detected.unwrap_or(fault.computed_until);
-        let soon = alert.since.until(at).as_secs_f64() <= BORNE_OUT;
+        let soon = alert.since.until(fault.at()).as_secs_f64() <= BORNE_OUT;
         let rank = alert.labels.get("rank").and_then(|rank| rank.parse::<u32>().ok());
         let same = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
         fault.epoch == alert.epoch && soon && same(rank, fault.rank)

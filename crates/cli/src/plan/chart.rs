@@ -6,6 +6,7 @@ use super::Study;
 use super::inputs::duration;
 use super::study::Row;
 use crate::output::human;
+use piton_cli::picture::escape;
 use std::fmt::Write as _;
 
 /// A time for an axis or a table.
@@ -99,10 +100,6 @@ const MARKS: [f64; 20] = [
     604_800.0,
     2_592_000.0,
 ];
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
 
 /// The curve as an SVG picture.
 pub fn svg(study: &Study, title: &str) -> String {

@@ -58,6 +58,10 @@ impl Group {
     fn new(at: Instant) -> Self {
         Self { started: None, at: Some(at), since: at, rest: AGAIN }
     }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.started.is_none() && self.at.is_some_and(|at| now >= at)
+    }
 }
 
 /// All agents of a run.
@@ -76,6 +80,9 @@ impl Agents {
 
     /// Starts what is due.
     pub fn start(&mut self, now: Instant, lost: &BTreeSet<Arc<str>>, say: impl Fn(&str)) {
+        if !self.groups.values().any(|group| group.is_due(now)) {
+            return;
+        }
         let has_own = |group: (&Whose, &Group)| match group {
             (Whose::Node(node), group) if group.started.is_some() => Some(Arc::clone(node)),
             _ => None,
@@ -84,7 +91,7 @@ impl Agents {
         let common =
             self.orders.nodes.iter().map(String::as_str).filter(|node| !lost.contains(*node) && !own.contains(*node));
         for (whose, group) in &mut self.groups {
-            if group.started.is_some() || group.at.is_none_or(|at| now < at) {
+            if !group.is_due(now) {
                 continue;
             }
             let nodes: Vec<&str> = match whose {

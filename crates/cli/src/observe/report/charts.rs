@@ -74,7 +74,7 @@ fn columns(story: &Story, axis: &Axis, count: usize) -> Vec<[f64; SHOWN.len()]> 
     for attempt in &story.attempts {
         let at = &attempt.moments;
         let last = at.next.unwrap_or(at.known);
-        let waiting = attempt.parts.waiting / f64::from(attempt.nodes.unwrap_or(1).max(1));
+        let waiting = attempt.seconds(attempt.parts.waiting);
         let [started, computing, kept, computed, known, last] =
             [at.started, at.computing, at.kept, at.computed, at.known, last].map(|at| axis.seconds(at));
         let bounds = [started, computing, kept, computed, known, (last - waiting).max(known), last];
@@ -170,16 +170,15 @@ pub(super) fn timeline(story: &Story) -> String {
     } else {
         shares(&mut picture, story, &axis);
     }
-    let at = |fault: &Fault| fault.detected.unwrap_or(fault.computed_until);
     if story.faults.len() <= FEW {
         for (number, fault) in story.faults.iter().enumerate() {
-            let x = axis.x(at(fault));
-            let tip = format!("failure {}: {} at {}", number + 1, fault.class, offset(story, at(fault)));
+            let x = axis.x(fault.at());
+            let tip = format!("failure {}: {} at {}", number + 1, fault.class, offset(story, fault.at()));
             picture.path([(x - 4.0, 26.0), (x + 4.0, 26.0), (x, 42.0), (x - 4.0, 26.0)], "fault");
             picture.rectangle((x - 4.0, 24.0), (8.0, 18.0), "hit", &tip);
         }
     } else {
-        density(&mut picture, &axis, story.faults.iter().map(at), 46.0, "fault", "failures");
+        density(&mut picture, &axis, story.faults.iter().map(Fault::at), 46.0, "fault", "failures");
     }
     let taken = story.attempts.iter().flat_map(|attempt| &attempt.checkpoints);
     if taken.clone().count() <= BINS {

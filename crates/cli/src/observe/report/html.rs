@@ -3,12 +3,13 @@
 //! What must hold: whatever stands in a journal is escaped; rows are bounded, and the page says how many it leaves out; without scripts nothing is
 //! missing but times in the reader's own zone.
 
-use super::{PARTS, charts, interval, maybe, median, mtbf, node_time, offset, percent, spacings, span, state};
+use super::{
+    PARTS, blocked, charts, interval, maybe, median, mtbf, node_time, offset, percent, spacings, span, state, taken,
+};
 use crate::human;
-use crate::observe::{Alert, AttemptStory, Fault, Story};
+use crate::observe::{Alert, AttemptStory, Fault, Story, ending_words};
 use crate::picture::escape;
 use piton::journal::WallTime;
-use piton::schedule::Ending;
 use std::fmt::Write as _;
 
 /// Rows of each table, the newest ones.
@@ -29,19 +30,6 @@ fn moment(at: WallTime) -> String {
     let text = at.to_string();
     let shown = text.get(..19).unwrap_or(&text).replace('T', " ");
     format!("<time datetime=\"{}\">{}</time>", escape(&text), escape(&shown))
-}
-
-fn ending(ending: Ending, running: bool) -> &'static str {
-    match ending {
-        Ending::Open if running => "runs",
-        Ending::Open => "without a word",
-        Ending::Finished => "finished",
-        Ending::Halted => "halted",
-        Ending::AllocationEnded => "with its allocation",
-        Ending::Requeued => "requeued",
-        Ending::NoFailure => "without a failure",
-        Ending::Failed => "failed",
-    }
 }
 
 /// A table; `columns` says of each its heading, and whether it holds numbers.
@@ -85,7 +73,7 @@ fn evidence(lines: &[String], summary: &str) -> String {
 }
 
 fn fault_row(story: &Story, number: usize, fault: &Fault) -> Vec<String> {
-    let at = fault.detected.unwrap_or(fault.computed_until);
+    let at = fault.at();
     vec![
         number.to_string(),
         format!("{}<br><span class=\"faint\">{}</span>", moment(at), escape(&offset(story, at))),
@@ -130,7 +118,7 @@ fn attempt_row(story: &Story, attempt: &AttemptStory, runs: bool) -> Vec<String>
         maybe(attempt.restore_seconds),
         attempt.taken.to_string(),
         attempt.last_step.to_string(),
-        ending(attempt.ending, runs).to_owned(),
+        ending_words(attempt.ending, runs).to_owned(),
         percent(attempt.parts.share(attempt.parts.useful)),
     ]
 }
@@ -156,16 +144,15 @@ fn figures(page: &mut String, story: &Story) {
     let mut figure = |value: &str, what: &str| {
         let _ = writeln!(page, "<li><b>{}</b>{}</li>", escape(value), escape(what));
     };
-    let taken: u64 = story.attempts.iter().map(|attempt| attempt.taken).sum();
+    let taken = taken(story);
     figure(&percent(story.parts.share(story.parts.useful)), &format!("of {} was useful", node_time(story.parts.all)));
     figure(
         &human::count(story.faults.len(), "failure"),
         &format!("in {}; mean time between failures {}", human::count(story.attempts.len(), "attempt"), mtbf(story)),
     );
-    let blocked = story.attempts.iter().flat_map(|attempt| &attempt.checkpoints).map(|taken| taken.blocked).collect();
     figure(
         &human::count(usize::try_from(taken).unwrap_or(usize::MAX), "checkpoint"),
-        &format!("one every {}, each blocked {} (medians)", maybe(median(spacings(story))), maybe(median(blocked))),
+        &format!("one every {}, each blocked {} (medians)", maybe(median(spacings(story))), maybe(blocked(story))),
     );
     if let Some((used, optimum, cost)) = interval(story) {
         figure(

@@ -13,7 +13,6 @@ pub use text::text;
 use super::story::{State, Story};
 use crate::human;
 use piton::journal::WallTime;
-use std::time::Duration;
 
 /// What each part of the time is.
 pub const PARTS: [(&str, &str); 7] = [
@@ -41,8 +40,7 @@ fn span(seconds: f64) -> String {
     match seconds {
         seconds if !seconds.is_finite() => "unknown".to_owned(),
         seconds if seconds < 5e-7 => "0 s".to_owned(),
-        seconds if seconds < 600.0 => human::short(seconds),
-        seconds => human::span(Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+        seconds => human::short(seconds),
     }
 }
 
@@ -82,6 +80,16 @@ fn mtbf(story: &Story) -> String {
 fn interval(story: &Story) -> Option<(Option<f64>, Option<f64>, f64)> {
     let last = story.attempts.iter().rev().find_map(|attempt| attempt.schedule.last())?;
     Some((last.interval, last.optimum, last.cost))
+}
+
+/// How many checkpoints the job took.
+fn taken(story: &Story) -> u64 {
+    story.attempts.iter().map(|attempt| attempt.taken).sum()
+}
+
+/// How long one blocked the application, seconds; the middle one.
+fn blocked(story: &Story) -> Option<f64> {
+    median(story.attempts.iter().flat_map(|attempt| &attempt.checkpoints).map(|taken| taken.blocked).collect())
 }
 
 /// Spans between the calls of two checkpoints, seconds, of all attempts.

@@ -1,6 +1,6 @@
 //! The report as text for a terminal.
 
-use super::{PARTS, interval, maybe, median, mtbf, node_time, offset, percent, spacings, span, state};
+use super::{PARTS, blocked, interval, maybe, median, mtbf, node_time, offset, percent, spacings, span, state, taken};
 use crate::human;
 use crate::observe::Story;
 use std::fmt::Write as _;
@@ -28,13 +28,11 @@ pub fn text(story: &Story) -> String {
         let _ = writeln!(text, "  {name:<10} {:>9}  {bar:<BAR$}  {}", percent(share), span(seconds));
     }
     let _ = writeln!(text);
-    let taken: u64 = story.attempts.iter().map(|attempt| attempt.taken).sum();
-    let blocked =
-        median(story.attempts.iter().flat_map(|attempt| &attempt.checkpoints).map(|taken| taken.blocked).collect());
+    let taken = taken(story);
     let _ = writeln!(
         text,
         "checkpoints: {taken}, each blocked {}, one every {} (medians)",
-        maybe(blocked),
+        maybe(blocked(story)),
         maybe(median(spacings(story)))
     );
     if let Some((used, optimum, cost)) = interval(story) {
@@ -57,7 +55,7 @@ pub fn text(story: &Story) -> String {
         );
         let hidden = story.faults.len().saturating_sub(ROWS);
         for (number, fault) in story.faults.iter().enumerate().skip(hidden) {
-            let at = fault.detected.unwrap_or(fault.computed_until);
+            let at = fault.at();
             let _ = writeln!(
                 text,
                 "{:<13} {:>8} {:>7} {:<16} {:>5} {:<12} {:>9} {:>9} {:>9} {:>9}  {}",
