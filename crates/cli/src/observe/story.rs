@@ -333,6 +333,8 @@ struct Notes {
     alerts: Vec<Alert>,
     told: Vec<Told>,
     sighted: Vec<Sighted>,
+    /// A program had the number, and no attempt.
+    by_program: bool,
     damaged: u64,
     newer: u64,
     lost: u64,
@@ -350,6 +352,7 @@ impl Notes {
             alerts: Vec::new(),
             told: Vec::new(),
             sighted: Vec::new(),
+            by_program: false,
             damaged: 0,
             newer: 0,
             lost: 0,
@@ -414,6 +417,7 @@ impl Notes {
             | Event::FailureRecovered { .. } => {
                 self.told.push(Told { epoch: self.epoch, at, event: record.event.clone() });
             }
+            Event::Compacted { .. } => self.by_program = true,
             Event::JournalGap { lost } => self.lost += lost,
             _ => {}
         }
@@ -496,8 +500,8 @@ impl Story {
             let (attempt, noted) = read(job, epoch, &chosen);
             match attempt {
                 Some(attempt) => attempts.push(attempt),
-                // Programs take numbers, too; but whoever claimed one was to compute.
-                None if claimed.contains(&epoch) && is_an_attempt(job, epoch) => missing.push(epoch),
+                // Programs take numbers, too, and say so; where there is no folder any more, it was retired.
+                None if claimed.contains(&epoch) && folder.is_dir() && !noted.by_program => missing.push(epoch),
                 None => {}
             }
             notes.push(noted);
@@ -584,11 +588,6 @@ impl Story {
             doubts,
         }
     }
-}
-
-/// Whether an attempt of the application had this number, and not a program that wrote a checkpoint.
-fn is_an_attempt(job: &JobFolder, epoch: Epoch) -> bool {
-    job.epoch_folder(epoch).is_dir()
 }
 
 fn doubts_of(history: &History, notes: &[Notes]) -> Vec<String> {

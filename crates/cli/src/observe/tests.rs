@@ -3,10 +3,10 @@
 use super::report;
 use super::story::{State, Story};
 use piton::ids::{CheckpointId, Epoch};
-use piton::journal::{self, End, Event, Record, WallTime};
+use piton::journal::{self, End, Event, JournalWriter, Record, WallTime};
 use piton::medium::RealMedium;
 use piton::reader::Reader;
-use piton::store::Store;
+use piton::store::{Claim, Store};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -275,6 +275,20 @@ fn a_failure_that_no_supervisor_saw_is_told_by_what_was_found() {
     // Nobody was there to start it again.
     assert_eq!((story.parts.waiting, story.parts.restarting), (0.0, 2.0 * 2.0 + 38.4));
     assert_eq!((fault.number, story.nodes[0].failures), (None, 1));
+}
+
+#[test]
+fn a_program_that_took_a_number_is_no_attempt_that_is_missing() {
+    let chronicle = two_failures();
+    chronicle.write();
+    let job = chronicle.store().job("walk").expect("a good name");
+    let claim = job.claim(|epoch| Claim::of_program(epoch, "walk", 8)).expect("a number");
+    assert_eq!(claim.epoch, Epoch(4));
+    let medium = Arc::clone(job.medium());
+    let journal = JournalWriter::open(medium, &job.epoch_folder(claim.epoch), claim.epoch, 0).expect("a journal");
+    let (from_epoch, from, id) = (Epoch(2), CheckpointId(2), CheckpointId(3));
+    journal.write(Event::Compacted { from_epoch, from, id, bytes: 1 });
+    assert_eq!(chronicle.told().doubts, Vec::<String>::new());
 }
 
 #[test]
