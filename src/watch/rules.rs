@@ -26,7 +26,7 @@
 
 use super::alert::{Section, Settings, SettingsError};
 use super::logs::{LogRule, LogRules, LogRulesError};
-use super::threshold::{InvalidThreshold, Table, Threshold};
+use super::threshold::{Condition, InvalidThreshold, Table, Threshold};
 use crate::config::{self, line_at, read_text};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -216,6 +216,24 @@ impl Rules {
             .map_err(|invalid| RulesError::Log { path: path.clone(), invalid: invalid.into() })?;
         let alerts = file.alerts.settings().map_err(|invalid| RulesError::Alerts { path, invalid: invalid.into() })?;
         Ok(Self { thresholds, logs, alerts, with_defaults: file.defaults.unwrap_or(true) })
+    }
+
+    /// The thresholds that compare nodes with each other: whoever has the samples of all of them evaluates these, and nobody else can.
+    ///
+    /// ```
+    /// let rules = piton::watch::Rules::defaults();
+    /// assert!(rules.comparisons().any(|threshold| threshold.name == "HotterThanOthers"));
+    /// assert!(rules.compared().any(|series| series == "node_hwmon_temp_celsius"));
+    /// ```
+    pub fn comparisons(&self) -> impl Iterator<Item = &Threshold> {
+        self.thresholds.iter().filter(|threshold| matches!(threshold.condition, Condition::Peers(_)))
+    }
+
+    /// The names of the series that those need.
+    pub fn compared(&self) -> impl Iterator<Item = &str> {
+        self.comparisons()
+            .flat_map(|threshold| [Some(threshold.series.as_str()), threshold.ratio_to.as_deref()])
+            .flatten()
     }
 }
 

@@ -7,11 +7,14 @@
 use super::{PATIENCE, end_ranks, stacks};
 use crate::jobs;
 use anyhow::Context;
+use nix::sys::signal::Signal;
 use piton::store::{JobFolder, ProcessIdentity};
 use piton::watch::board::{Board, Presence, RankSeen, now_ns};
-use piton::watch::{Change, Guard, Round, process};
+use piton::watch::{Change, Guard, Kind, ProcessHandle, Round, Rules, Sample, process};
 use piton_cli::line::{Attempt, Join, Life, RankRecord, Report, Secret, Sender, SenderOptions, ToAgent};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,9 @@ const EVERY: Duration = Duration::from_secs(1);
 const EVERY_AT_FIRST: Duration = Duration::from_millis(100);
 /// A supervisor that can't be reached for so long is gone, and so are its ranks to be. One that only hangs, with a file system say, comes back before.
 const ORPHANED: Duration = Duration::from_secs(60);
+
+/// Most that is told of what was measured, in letters of the names: a report has its bounds.
+const SAMPLES_LONGEST: usize = 64 << 10;
 
 /// The run of a supervisor that an agent belongs to.
 #[derive(Debug, Clone)]
@@ -54,6 +60,10 @@ pub struct Reporter {
     orders: Receiver<ToAgent>,
     woken: UnixStream,
     run: Option<Run>,
+    /// Names of series that the supervisor compares nodes by.
+    compared: BTreeSet<String>,
+    /// What was measured of them since the last report.
+    samples: Vec<(String, Kind, f64)>,
     sequence: u64,
     last: Option<Instant>,
     /// When that was, ranks had yet to compute a step.
@@ -79,11 +89,17 @@ impl Leave {
 }
 
 impl Reporter {
-    /// Connects, and again whenever the line breaks. `secret`: a file; the environment has it where there is none.
+    /// Connects, and again whenever the line breaks. `secret`: a file; the environment has it where there is none. `rules`: what they compare
+    /// nodes by is reported.
     ///
     /// # Errors
     /// Where there is no secret, or the system gives no thread.
-    pub fn start(address: &str, secret: Option<&Path>, run: Option<Run>) -> anyhow::Result<(Self, Leave)> {
+    pub fn start(
+        address: &str,
+        secret: Option<&Path>,
+        run: Option<Run>,
+        rules: &Rules,
+    ) -> anyhow::Result<(Self, Leave)> {
         let secret = match secret {
             Some(path) => Secret::read(path)?,
             None => Secret::from_environment()?.with_context(|| {
@@ -98,7 +114,7 @@ impl Reporter {
             node: process::host_name(),
             boot_id: own.boot_id.unwrap_or_default(),
             pid: own.pid,
-            port: 0,
+            port: door().unwrap_or(0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let (order, orders) = channel();
@@ -130,6 +146,8 @@ impl Reporter {
                 orders,
                 woken,
                 run,
+                compared: rules.compared().map(str::to_owned).collect(),
+                samples: Vec::new(),
                 sequence: 0,
                 last: None,
                 at_first: false,
@@ -215,6 +233,11 @@ impl Reporter {
                 }
             }
             ToAgent::Leave => self.leaves = true,
+            ToAgent::Succeed { pid } => {
+                if let Some(run) = &self.run {
+                    end_predecessor(*pid, run.number);
+                }
+            }
             // Pings are answered by the line.
             _ => {}
         }
@@ -223,6 +246,9 @@ impl Reporter {
     /// Tells how things are, where it is time or something was found.
     pub fn report(&mut self, guard: &Guard, round: &Round) {
         let new = !round.seen.is_empty() || !round.turn.is_empty();
+        if let Some(samples) = &round.samples {
+            self.samples = compared(samples, &self.compared);
+        }
         let board = guard.agent().board();
         let ranks = board.ranks();
         let at_first = ranks.iter().any(|rank| rank.steps.count == 0 && rank.presence != Presence::Left);
@@ -231,9 +257,9 @@ impl Reporter {
         if !new && !began && !self.is_time(if at_first { EVERY_AT_FIRST } else { EVERY }) {
             return;
         }
-        let samples = round.samples.iter().flatten().map(|sample| (sample.series.to_string(), sample.value));
+        let samples = std::mem::take(&mut self.samples);
         let changes = round.seen.iter().map(|seen| seen.change.clone()).collect();
-        self.send(guard.agent().late() as f32, Some(board), changes, samples.collect());
+        self.send(guard.agent().late() as f32, Some(board), changes, samples);
     }
 
     /// Tells that the agent is there, and how the ranks are that it saw last.
@@ -252,7 +278,7 @@ impl Reporter {
         self.last.is_none_or(|last| last.elapsed() >= every)
     }
 
-    fn send(&mut self, late: f32, board: Option<&Board>, changes: Vec<Change>, samples: Vec<(String, f64)>) {
+    fn send(&mut self, late: f32, board: Option<&Board>, changes: Vec<Change>, samples: Vec<(String, Kind, f64)>) {
         self.last = Some(Instant::now());
         self.sequence += 1;
         self.sender.report(Report {
@@ -270,6 +296,54 @@ impl Reporter {
     pub fn close(self, within: Duration) {
         self.sender.close(within);
     }
+}
+
+/// A port that takes connections and closes them: whoever reaches it knows that the node is up, whatever this process does. `None`: the
+/// system gives none.
+fn door() -> Option<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    let port = listener.local_addr().ok()?.port();
+    let open = move || {
+        for connection in listener.incoming() {
+            if connection.is_err() {
+                // Without descriptors, say: not a reason to spin.
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    };
+    std::thread::Builder::new().name("piton-door".to_owned()).spawn(open).ok()?;
+    Some(port)
+}
+
+/// Ends the agent of this run that had this process, where it is still there.
+fn end_predecessor(pid: u32, run: u64) {
+    // The handle is of the process that has the number now: only then is looked whether that is an agent of the run.
+    let Ok(handle) = ProcessHandle::open(pid) else { return };
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if pid != std::process::id() && is_agent(&command, run) {
+        // It has gone by itself, at the worst.
+        let _ = handle.signal(Signal::SIGKILL);
+    }
+}
+
+/// Whether a command line, as the kernel shows it, is that of an agent of this run.
+fn is_agent(command: &[u8], run: u64) -> bool {
+    let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+    let number = format!("{run:x}");
+    words.contains(&b"agent".as_slice()) && words.windows(2).any(|pair| pair == [b"--run", number.as_bytes()])
+}
+
+/// What of the samples nodes are compared by, as much as fits.
+fn compared(samples: &[Sample], names: &BTreeSet<String>) -> Vec<(String, Kind, f64)> {
+    let wanted = samples.iter().filter(|sample| names.contains(sample.series.name.as_ref()));
+    let mut letters = 0;
+    wanted
+        .map(|sample| (sample.series.to_string(), sample.kind, sample.value))
+        .take_while(|(series, ..)| {
+            letters += series.len();
+            letters <= SAMPLES_LONGEST
+        })
+        .collect()
 }
 
 fn attempt(board: &Board) -> Attempt {
@@ -299,5 +373,46 @@ fn record(seen: &RankSeen) -> RankRecord {
         phase: seen.phase.map_or(0, |phase| u16::try_from(phase + 1).unwrap_or(u16::MAX)),
         step_seconds: mean(seen.steps.total),
         compute_seconds: mean((seen.steps.total - seen.waiting).max(0.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use piton::watch::Series;
+
+    #[test]
+    fn only_an_agent_of_the_same_run_is_ended() {
+        let line = |words: &[&str]| words.iter().flat_map(|word| word.bytes().chain([0])).collect::<Vec<u8>>();
+        let agent = line(&["/usr/bin/piton", "agent", "--supervisor", "n1:4000", "--run", "2a", "--rescue"]);
+        assert!(is_agent(&agent, 0x2a));
+        assert!(!is_agent(&agent, 0x2b) && !is_agent(&agent, 0x2));
+        assert!(!is_agent(&line(&["./simulation", "--run", "2a"]), 0x2a) && !is_agent(b"", 0x2a));
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("a process");
+        end_predecessor(child.id(), 0x2a);
+        assert!(child.try_wait().expect("it can be asked").is_none(), "it is no agent");
+        child.kill().and_then(|()| child.wait()).expect("it ends");
+        end_predecessor(child.id(), 0x2a);
+    }
+
+    #[test]
+    fn the_door_opens_and_shuts() {
+        let port = door().expect("a port");
+        for _ in 0..3 {
+            let mut stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it is open");
+            assert_eq!(stream.read(&mut [0; 8]).expect("closed in order"), 0);
+        }
+    }
+
+    #[test]
+    fn what_nodes_are_compared_by_is_reported_and_no_more_than_fits() {
+        let names = BTreeSet::from(["heat".to_owned()]);
+        let of = |number: usize| Sample::gauge(Series::new("heat").with("sensor", format!("{number:0>500}")), 1.0);
+        let mut samples = vec![Sample::gauge(Series::new("load"), 2.0)];
+        assert!(compared(&samples, &names).is_empty());
+        samples.extend((0..1000).map(of));
+        let told = compared(&samples, &names);
+        assert!(told.len() > 100 && told.iter().all(|(series, ..)| series.starts_with("heat")));
+        assert!(told.iter().map(|(series, ..)| series.len()).sum::<usize>() <= SAMPLES_LONGEST);
     }
 }

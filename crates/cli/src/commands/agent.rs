@@ -107,7 +107,7 @@ impl Agent {
         let options = GuardOptions::by(&settings, Rules::by(&settings)?);
         let root = store.root().to_owned();
         let reporter = match &self.supervisor {
-            Some(address) => Some(Reporter::start(address, self.secret.as_deref(), None)?.0),
+            Some(address) => Some(Reporter::start(address, self.secret.as_deref(), None, &options.rules)?.0),
             None => None,
         };
         let mut watch = Watch { arguments: self, options, period: settings.watch_period, reporter, critical: false };
@@ -134,14 +134,14 @@ impl Agent {
         let Some(address) = &self.supervisor else { bail!("a run is of a supervisor: name it by --supervisor") };
         let run = Run { number: run, boards };
         let signals = Signals::hold(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
-        let (reporter, leave) = Reporter::start(address, self.secret.as_deref(), Some(run.clone()))?;
+        let options = GuardOptions::by(&settings, Rules::by(&settings)?);
+        let (reporter, leave) = Reporter::start(address, self.secret.as_deref(), Some(run.clone()), &options.rules)?;
         let told = Arc::new(AtomicBool::new(false));
         let is_told = Arc::clone(&told);
         signals.listen(move |_| {
             told.store(true, Ordering::Relaxed);
             leave.ask();
         })?;
-        let options = GuardOptions::by(&settings, Rules::by(&settings)?);
         let (period, reporter) = (settings.watch_period, Some(reporter));
         let mut watch = Watch { arguments: self, options, period, reporter, critical: false };
         let mut last: Option<Board> = None;

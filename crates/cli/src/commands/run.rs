@@ -223,7 +223,7 @@ impl Run {
             store: settings.dir.clone(),
             quarantine_for: settings.quarantine_for,
             piton: std::env::current_exe().context("this program can't be found")?,
-            rules: Rules::by(&settings)?.logs,
+            rules: Rules::by(&settings)?,
         };
         let status = match run(options)? {
             policy::Outcome::Finished(status) => status,

@@ -4,7 +4,7 @@
 //! than a small multiple of its bytes; numbers that are none are left out rather than passed on.
 
 use super::frame::BODY_LIMIT;
-use piton::watch::{Action, Change, Finding, Severity};
+use piton::watch::{Action, Change, Finding, Kind, Severity};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -113,8 +113,8 @@ pub struct Report {
     /// What the agent found.
     #[serde(with = "changes")]
     pub changes: Vec<Change>,
-    /// What it measured: series as text, and values.
-    pub samples: Vec<(String, f64)>,
+    /// What it measured that nodes are compared by: series as text, how they behave, and values.
+    pub samples: Vec<(String, Kind, f64)>,
 }
 
 /// What an agent says.
@@ -176,6 +176,11 @@ pub enum ToAgent {
     },
     /// All is over: the agent is to end ranks that are left, say goodbye and leave.
     Leave,
+    /// The agent takes the place of one that had fallen silent, which is to be ended.
+    Succeed {
+        /// The process of the one before, on the same node.
+        pid: u32,
+    },
 }
 
 /// Changes in a form that leaves nothing out: what journals leave out where it says nothing must stand in bytes that don't
@@ -243,7 +248,7 @@ impl FromAgent {
         let mut message: Self = from_bytes(bytes)?;
         message.check()?;
         if let Self::Report(report) = &mut message {
-            report.samples.retain(|(_, value)| value.is_finite());
+            report.samples.retain(|(.., value)| value.is_finite());
             let number = |value: &mut f32| *value = if value.is_finite() { value.max(0.0) } else { 0.0 };
             number(&mut report.late);
             for record in &mut report.ranks {
@@ -306,7 +311,7 @@ impl ToAgent {
     fn check(&self) -> Result<(), MessageError> {
         match self {
             Self::Checkpoint { reason } | Self::StopAttempt { reason, .. } => within(reason.len(), 4096, "letters"),
-            Self::Ping { .. } | Self::DumpStacks { .. } | Self::Leave => Ok(()),
+            Self::Ping { .. } | Self::DumpStacks { .. } | Self::Leave | Self::Succeed { .. } => Ok(()),
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct Options {
     pub silence: NewSilence,
     /// A second way to ask before a node is called lost, and how many seconds it has.
     pub confirm: Option<(Confirm, f64)>,
+    /// A node whose agent says nothing for so many seconds is lost although a second way says that it is up.
+    pub silent_most: f64,
 }
 
 impl std::fmt::Debug for Options {
@@ -82,7 +84,7 @@ impl std::fmt::Debug for Options {
 impl Default for Options {
     fn default() -> Self {
         let silence: NewSilence = Box::new(|_| Box::new(LearnedGaps::new(1.0)));
-        Self { limits: Limits::default(), ping_every: 10.0, silence, confirm: None }
+        Self { limits: Limits::default(), ping_every: 10.0, silence, confirm: None, silent_most: 60.0 }
     }
 }
 
@@ -156,7 +158,8 @@ pub enum Event {
         /// How long it may be.
         limit: f64,
     },
-    /// A node is lost: its agent is silent for longer than it may be, and no second way says that the node is up.
+    /// A node is lost: its agent is silent for longer than it may be, and no second way says that the node is up, or for as long as that is
+    /// believed.
     Lost {
         /// The node.
         node: Arc<str>,
@@ -709,6 +712,12 @@ impl Receiver {
             let limit = node.silence.limit() + stretch + node.late;
             let due = match node.state {
                 State::Live => seconds > limit,
+                State::Silent { .. } if seconds > self.options.silent_most => {
+                    node.state = State::Lost;
+                    let name = Arc::clone(&node.name);
+                    self.told.push(Event::Lost { node: name, seconds, limit, confirmed: false });
+                    false
+                }
                 // Whoever was up may be gone meanwhile.
                 State::Silent { since } => now - since > limit.max(10.0),
                 State::Suspected { since, .. } => {

@@ -10,6 +10,7 @@ use super::{Secret, sender};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use nix::time::{ClockId, clock_gettime};
+use piton::watch::Kind;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
@@ -211,7 +212,10 @@ fn report(number: usize, ranks: u32, period: u32, late: f64, mono_ns: u64) -> Re
         attempt: None,
         ranks: (0..ranks).map(record).collect(),
         changes: Vec::new(),
-        samples: vec![("node_memory_MemAvailable_bytes".to_owned(), 1e9), ("node_load1".to_owned(), 64.0)],
+        samples: vec![
+            ("node_memory_MemAvailable_bytes".to_owned(), Kind::Gauge, 1e9),
+            ("node_load1".to_owned(), Kind::Gauge, 64.0),
+        ],
     }
 }
 

@@ -4,7 +4,7 @@ use super::frame::{BODY_LIMIT, FRAME_LIMIT, HEADER, Opener, SEAL, Sealer};
 use super::handshake::{ANSWER, HELLO, PROOF};
 use super::simulate::{self, loopback};
 use super::*;
-use piton::watch::{Action, Change, Finding, Labels, Severity};
+use piton::watch::{Action, Change, Finding, Kind, Labels, Severity};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -112,7 +112,7 @@ fn what_is_said_at_one_end_is_heard_at_the_other() {
             Change::Raised(Finding { lasts: Some(2.0), ..finding("B") }),
             Change::Cleared { rule: "C".into(), labels: Labels::new() },
         ],
-        samples: vec![("node_load1".into(), 2.5)],
+        samples: vec![("node_load1".into(), Kind::Gauge, 2.5)],
     };
     sender.report(report.clone());
     let events = until(&mut receiver, |event| matches!(event, Event::Report { .. }));
@@ -412,6 +412,18 @@ fn silence_is_lost_only_if_no_second_way_says_otherwise() {
 }
 
 #[test]
+fn who_is_up_and_silent_for_too_long_is_lost_all_the_same() {
+    let up: Confirm = Box::new(|suspects| vec![Verdict::Up; suspects.len()]);
+    let (mut receiver, secret) = receiver(Options { silent_most: 1.0, ..impatient(Some((up, 60.0))) });
+    let (stream, mut keys) = shaken(&mut receiver, &secret);
+    (&stream).write_all(&sealed(&mut keys, &FromAgent::Join(join_as("n1")))).unwrap();
+    let events = until(&mut receiver, |event| matches!(event, Event::Lost { .. }));
+    assert!(events.iter().any(|event| matches!(event, Event::Silent { .. })), "{events:?}");
+    let Some(Event::Lost { seconds, confirmed: false, .. }) = events.last() else { panic!("{events:?}") };
+    assert!(*seconds > 1.0, "{seconds}");
+}
+
+#[test]
 fn who_leaves_in_order_is_not_missed_and_who_just_closes_is() {
     let (mut receiver, secret) = receiver(impatient(None));
     let mut streams = BTreeMap::new();
@@ -555,7 +567,7 @@ fn message() -> impl Strategy<Value = FromAgent> {
             step_seconds: seconds,
             compute_seconds: seconds,
         });
-    let samples = proptest::collection::vec(("[a-z]{0,12}", -1e9..1e9f64), 0..5);
+    let samples = proptest::collection::vec(("[a-z]{0,12}", Just(Kind::Counter), -1e9..1e9f64), 0..5);
     let report = (any::<u64>(), proptest::collection::vec(record, 0..20), changes.clone(), samples).prop_map(
         |(sequence, ranks, changes, samples)| {
             FromAgent::Report(Report { sequence, mono_ns: 1, late: 0.5, attempt: None, ranks, changes, samples })
@@ -585,7 +597,7 @@ proptest! {
             // Whatever was read can be sent.
             prop_assert!(message.to_bytes().is_ok());
             if let FromAgent::Report(report) = &message {
-                prop_assert!(report.samples.iter().all(|(_, value)| value.is_finite()));
+                prop_assert!(report.samples.iter().all(|(.., value)| value.is_finite()));
                 prop_assert!(report.ranks.iter().all(|record| record.step_seconds >= 0.0 && record.step_seconds.is_finite()));
             }
         }

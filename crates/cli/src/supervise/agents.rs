@@ -101,7 +101,7 @@ impl Agents {
                     continue;
                 }
                 Whose::Node(node) => {
-                    say(&format!("the agent of node {node} has ended: another one is started"));
+                    say(&format!("the agent of node {node} has ended or hangs: another one is started"));
                     vec![node]
                 }
             };
@@ -141,6 +141,21 @@ impl Agents {
         }
         let group = self.groups.entry(Whose::Node(Arc::clone(node))).or_insert_with(|| Group::new(now));
         group.at = Some(now + RETURNS.max(group.rest));
+    }
+
+    /// A node's agent says nothing, and its connection stands: another one takes its place.
+    pub fn replace(&mut self, node: &Arc<str>, now: Instant) {
+        match self.groups.get(&Whose::Node(Arc::clone(node))).and_then(|group| group.started.as_ref()) {
+            // One that took another's place already. It comes again when it has ended.
+            Some(started) => started.signal(Signal::SIGKILL),
+            None if self.orders.starter.is_some() => {
+                self.left(node, now);
+                if let Some(group) = self.groups.get_mut(&Whose::Node(Arc::clone(node))) {
+                    group.at = Some(now);
+                }
+            }
+            None => self.signal(Signal::SIGKILL),
+        }
     }
 
     /// A node's agent is connected.

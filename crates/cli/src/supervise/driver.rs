@@ -7,20 +7,22 @@ use super::agents::{Agents, Orders, Whose};
 use super::allocation::END_VARIABLE;
 use super::children::{self, Started};
 use super::launcher::{AgentStarter, Launcher, Order};
+use super::launcher_words::Named;
 use super::node_file::{self, Entry, What};
 use super::nodes::NodeBook;
+use super::outlook::Outlook;
 use super::output::{Telling, pass_on};
 use super::policy::{Action, Input, Limits, Mark, Outcome, Policy, Wish};
 use super::store::JobStore;
 use crate::leftovers::{self, Places};
-use crate::line::{Event as Line, Life, RankRecord, Receiver, Report, Secret, ToAgent};
+use crate::line::{Event as Line, Join, Life, RankRecord, Receiver, Report, Secret, ToAgent, by_connecting};
 use crate::signals::Signals;
 use anyhow::Context;
 use mio::Waker;
 use nix::sys::signal::Signal;
 use piton::journal::{Event, WallTime};
 use piton::supervised::{LAUNCH_VARIABLE, RESUME_VARIABLE, RUN_VARIABLE};
-use piton::watch::{Action as Wanted, Change, LogRules, process};
+use piton::watch::{Action as Wanted, Change, Rules, process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
@@ -34,12 +36,21 @@ use std::time::{Duration, Instant};
 
 /// How long one turn may take.
 const TURN: Duration = Duration::from_millis(250);
+/// A launcher whose ranks are gone ends by itself, and tells which of them was first: it is told to end only after so long.
+const LAST_SAY: Duration = Duration::from_millis(500);
 /// A launcher that was told to end gets so long, and is killed then.
 const LAUNCHER_END: Duration = Duration::from_secs(5);
 /// A rank that is its own launcher is left to the agent for so long.
 const RANK_END: Duration = Duration::from_millis(500);
 /// Agents that were told to leave may take so long.
 const AGENTS_LEAVE: Duration = Duration::from_secs(3);
+/// How long a node that says nothing has to answer on its agent's port: one that is there does so at once, and a lost packet is sent again only after a
+/// second.
+const ANSWERS: Duration = Duration::from_millis(500);
+/// How long the answer may take in all, where many are asked.
+const ANSWERS_MOST: f64 = 2.0;
+/// Receivers of alerts get so long at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What is left to do at the end may take so long.
 const LAST: Duration = Duration::from_secs(8);
 
@@ -82,8 +93,8 @@ pub struct Options {
     pub quarantine_for: Duration,
     /// The program `piton`.
     pub piton: PathBuf,
-    /// What in the job's output tells of something wrong.
-    pub rules: LogRules,
+    /// What in the job's output tells of something wrong, what makes a node unlike the others, and who is told.
+    pub rules: Rules,
 }
 
 /// What other threads tell.
@@ -111,7 +122,9 @@ struct Running {
     telling: Telling,
     /// Threads that pass on what it prints.
     outputs: Vec<std::thread::JoinHandle<()>>,
-    /// It was told to end, and is killed then.
+    /// It is told to end then, where it has not ended by itself.
+    tell_at: Option<Instant>,
+    /// It is killed then.
     kill_at: Option<Instant>,
 }
 
@@ -120,6 +133,8 @@ struct Running {
 struct Seen {
     launch: u32,
     ranks: Vec<RankRecord>,
+    /// The ranks of the launch before, whose launcher may still name one of them.
+    former: Vec<RankRecord>,
 }
 
 struct Driver {
@@ -133,6 +148,9 @@ struct Driver {
     launch: u32,
     launchers: BTreeMap<u32, Running>,
     agents: Agents,
+    /// The processes of the nodes' agents.
+    agent_pids: BTreeMap<Arc<str>, u32>,
+    outlook: Outlook,
     nodes: BTreeMap<Arc<str>, Seen>,
     lost: BTreeSet<Arc<str>>,
     interrupts: u32,
@@ -171,7 +189,8 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
     let here = process::host_name();
     let elsewhere = !options.nodes.is_empty();
     let listen = SocketAddr::from((if elsewhere { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }, 0));
-    let line = crate::line::Options { ping_every: 2.0, ..crate::line::Options::default() };
+    let confirm = Some((by_connecting(ANSWERS), ANSWERS_MOST));
+    let line = crate::line::Options { ping_every: 2.0, confirm, ..crate::line::Options::default() };
     let mut receiver = Receiver::bind(listen, secret.clone(), line).context("cannot listen for agents")?;
     let (sender, heard) = mpsc::channel();
     let bell = Bell(sender, receiver.waker());
@@ -205,6 +224,8 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
         launch: 0,
         launchers: BTreeMap::new(),
         agents,
+        agent_pids: BTreeMap::new(),
+        outlook: Outlook::new(&options.rules).context("no threads")?,
         nodes: BTreeMap::new(),
         lost: BTreeSet::new(),
         interrupts: 0,
@@ -235,6 +256,9 @@ impl Driver {
         let line = receiver.turn(wait).context("the line to the agents broke")?;
         line.into_iter().for_each(|event| self.hear_line(event, receiver));
         heard.try_iter().for_each(|heard| self.hear(heard));
+        let running: Vec<u32> = self.launchers.keys().copied().collect();
+        running.into_iter().for_each(|launch| self.hear_whom_the_launcher_names(launch));
+        self.look_around();
         self.kill_the_late();
         self.agents.start(Instant::now(), &self.lost, say);
         for input in std::mem::take(&mut self.inputs) {
@@ -251,12 +275,13 @@ impl Driver {
             Heard::LauncherEnded(launch) => {
                 let Some(running) = self.launchers.get_mut(&launch) else { return };
                 let Some(status) = running.started.reap() else { return };
-                let Some(running) = self.launchers.remove(&launch) else { return };
                 // What it printed last comes out before anything is said of its end.
                 let until = Instant::now() + Duration::from_millis(200);
                 while Instant::now() < until && !running.outputs.iter().all(std::thread::JoinHandle::is_finished) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
+                self.hear_whom_the_launcher_names(launch);
+                let Some(running) = self.launchers.remove(&launch) else { return };
                 let mark = if launch == self.launch { self.store.mark(launch) } else { Mark::Nothing };
                 self.inputs.push(Input::Ended { launch, status, mark, evidence: running.telling.lines() });
             }
@@ -284,8 +309,9 @@ impl Driver {
     fn hear_line(&mut self, event: Line, receiver: &mut Receiver) {
         match event {
             // Whoever was out of reach may still have ranks that were given up.
-            Line::Joined { node, .. } => {
+            Line::Joined { node, join, same_boot, .. } => {
                 self.agents.joined(&node);
+                self.succeed(&node, &join, same_boot, receiver);
                 self.end_given_up(&node, receiver);
             }
             Line::Left { node, orderly: false } => self.agents.left(&node, Instant::now()),
@@ -294,18 +320,73 @@ impl Driver {
                 self.hear_changes(&node, self.launch, changes);
             }
             // This node is there, whatever its agent does.
-            Line::Lost { node, .. } if *node != *self.here => {
+            Line::Silent { node, seconds, .. } | Line::Lost { node, seconds, .. } if *node == *self.here => {
+                self.hear_silence(&node, seconds);
+            }
+            Line::Silent { node, seconds, .. } => self.hear_silence(&node, seconds),
+            Line::Lost { node, seconds, confirmed, .. } => {
+                let how = if confirmed { ", and it can't be reached" } else { "" };
+                let why = format!("nothing is heard of node {node} for {seconds:.1} s{how}");
+                self.outlook.lost(self.began.elapsed().as_secs_f64(), &node, why.clone());
                 self.lost.insert(Arc::clone(&node));
-                self.inputs.push(Input::NodeLost { node: node.to_string() });
+                self.inputs.push(Input::NodeLost { node: node.to_string(), why });
                 self.see_whether_all_are_gone();
             }
             Line::Back { node, .. } => {
+                self.outlook.back(self.began.elapsed().as_secs_f64(), &node);
                 self.lost.remove(&node);
                 self.end_given_up(&node, receiver);
                 self.inputs.push(Input::NodeBack { node: node.to_string() });
             }
             Line::Refused { from, reason } => say(&format!("a connection from {from} was refused: {reason}")),
             _ => {}
+        }
+    }
+
+    /// An agent says nothing, although its node is there: it hangs, is stopped, or gets no processor. Its ranks may be well.
+    fn hear_silence(&mut self, node: &Arc<str>, seconds: f64) {
+        let summary = format!(
+            "nothing is heard of the agent of node {node} for {seconds:.1} s, and the node is there: another agent takes its place"
+        );
+        say(&summary);
+        self.outlook.silent(self.now(), node, summary);
+        self.agents.replace(node, Instant::now());
+    }
+
+    /// Where an agent takes the place of another one on its node, that one is ended, so that the two do not take turns.
+    fn succeed(&mut self, node: &Arc<str>, join: &Join, same_boot: Option<bool>, receiver: &mut Receiver) {
+        let before = self.agent_pids.insert(Arc::clone(node), join.pid);
+        if let Some(pid) = before.filter(|pid| *pid != join.pid && same_boot == Some(true)) {
+            // Where that fails it joins once more.
+            let _ = receiver.order(node, &ToAgent::Succeed { pid });
+        }
+    }
+
+    /// Takes note of whom the launcher of a launch names as the process that ended first.
+    fn hear_whom_the_launcher_names(&mut self, launch: u32) {
+        let Some((named, words)) = self.launchers.get(&launch).and_then(|running| running.telling.take_named()) else {
+            return;
+        };
+        let rank = match named {
+            Named::Rank(rank) => Some(rank),
+            Named::Process { pid, node } => self.nodes.get(node.as_str()).and_then(|seen| {
+                let ranks = if seen.launch == launch { &seen.ranks } else { &seen.former };
+                ranks.iter().find(|rank| rank.pid == pid).map(|rank| rank.rank)
+            }),
+        };
+        self.inputs.extend(rank.map(|rank| Input::Named { launch, rank, words }));
+    }
+
+    /// What nodes are like compared with each other, and what that means for alerts.
+    fn look_around(&mut self) {
+        let news = self.outlook.turn(self.now());
+        for (node, change) in news.changes {
+            self.hear_changes(&node, self.launch, vec![change]);
+        }
+        news.events.into_iter().for_each(|event| self.store.tell(self.launch, event));
+        for summary in news.checkpoints {
+            say(&format!("an alert asks for a checkpoint: {summary}"));
+            self.ask(false);
         }
     }
 
@@ -331,13 +412,22 @@ impl Driver {
     }
 
     fn hear_report(&mut self, node: &Arc<str>, report: Report) {
+        self.outlook.report(self.now(), node, &report);
         let Some(attempt) = report.attempt else { return };
         let launch = attempt.launch;
+        self.outlook.of_job(&attempt.job);
         if launch == self.launch && self.store.epoch(launch).is_none() {
             self.store.learn(attempt.clone(), |error| say(&format!("the job's store can't be used: {error}")));
             self.inputs.push(Input::Came { launch, world: attempt.world });
         }
-        self.nodes.insert(Arc::clone(node), Seen { launch, ranks: report.ranks });
+        let seen = self.nodes.entry(Arc::clone(node)).or_default();
+        if seen.launch < launch {
+            (seen.launch, seen.former) = (launch, std::mem::take(&mut seen.ranks));
+        }
+        // A report of an earlier launch has nothing new.
+        if seen.launch == launch {
+            seen.ranks = report.ranks;
+        }
         if launch != self.launch {
             return;
         }
@@ -370,7 +460,7 @@ impl Driver {
                     // A message has its bounds; an order must not fail by them.
                     let reason = reason.chars().take(500).collect();
                     receiver.order_all(&ToAgent::StopAttempt { launch, reason, grace: 0.0 });
-                    self.end_launchers(launch);
+                    self.end_launchers(launch, LAST_SAY);
                 }
                 Action::Ask { halt } => self.ask(halt),
                 Action::Tell { launch, event } => self.store.tell(launch, event),
@@ -455,18 +545,19 @@ impl Driver {
         let (stdout, stderr) = started.outputs();
         let telling = Telling::default();
         let mut outputs = Vec::new();
-        let rules = || self.options.rules.clone();
+        let rules = || self.options.rules.logs.clone();
         if let Some(stdout) = stdout {
             outputs.push(pass_on(stdout, std::io::stdout(), file.clone(), rules(), telling.clone())?);
         }
         if let Some(stderr) = stderr {
             outputs.push(pass_on(stderr, std::io::stderr(), file, rules(), telling.clone())?);
         }
-        Ok(Running { started, telling, outputs, kill_at: None })
+        Ok(Running { started, telling, outputs, tell_at: None, kill_at: None })
     }
 
-    /// Ends the launchers of this launch and of all before it.
-    fn end_launchers(&mut self, last: u32) {
+    /// Ends the launchers of this launch and of all before it, those that could tell something after a while.
+    fn end_launchers(&mut self, last: u32, last_say: Duration) {
+        let now = Instant::now();
         for (_, running) in self.launchers.range_mut(..=last) {
             if running.kill_at.is_none() {
                 let mut patience = LAUNCHER_END;
@@ -476,9 +567,12 @@ impl Driver {
                     Launcher::Direct => patience = RANK_END,
                     // Its helper ends the step when it is gone, and not where both are killed.
                     Launcher::Srun(_) => running.started.kill_alone(),
-                    _ => running.started.signal(Signal::SIGTERM),
+                    _ => {
+                        running.tell_at = Some(now + last_say);
+                        patience += last_say;
+                    }
                 }
-                running.kill_at = Some(Instant::now() + patience);
+                running.kill_at = Some(now + patience);
             }
         }
     }
@@ -486,6 +580,9 @@ impl Driver {
     fn kill_the_late(&mut self) {
         let now = Instant::now();
         for running in self.launchers.values_mut() {
+            if running.tell_at.take_if(|at| now >= *at).is_some() {
+                running.started.signal(Signal::SIGTERM);
+            }
             if running.kill_at.is_some_and(|at| now >= at) {
                 running.started.signal(Signal::SIGKILL);
             }
@@ -496,9 +593,10 @@ impl Driver {
     fn finish(mut self, receiver: &mut Receiver, heard: &mpsc::Receiver<Heard>) -> anyhow::Result<Outcome> {
         let outcome = self.outcome.take().unwrap_or(Outcome::Stopped);
         receiver.order_all(&ToAgent::Leave);
-        self.end_launchers(u32::MAX);
+        self.end_launchers(u32::MAX, Duration::ZERO);
         let (mut ask_again, until) = (Some(Instant::now() + AGENTS_LEAVE), Instant::now() + LAST);
         while (self.agents.run() || !self.launchers.is_empty()) && Instant::now() < until {
+            self.kill_the_late();
             receiver.turn(Duration::from_millis(50)).context("the line to the agents broke")?;
             for heard in heard.try_iter() {
                 match heard {
@@ -514,7 +612,6 @@ impl Driver {
                     Heard::Signal(_) => {}
                 }
             }
-            self.kill_the_late();
             // Agents leave by themselves, if they have heard.
             if ask_again.is_some_and(|at| Instant::now() >= at) {
                 ask_again = None;
@@ -525,6 +622,7 @@ impl Driver {
         self.agents.signal(Signal::SIGKILL);
         // A launcher that was killed leaves its own; agents look after the ranks' on all nodes.
         let _ = leftovers::remove(&Places::of_node(None));
+        self.outlook.finish(LAST_WORDS);
         self.store.close(LAST);
         Ok(outcome)
     }

@@ -16,6 +16,8 @@
 //! | `agents.rs` | the agents of the nodes: started, and again where they end |
 //! | `children.rs` | the processes that were started, and how they end |
 //! | `output.rs` | what the job prints: passed on, kept, and looked at |
+//! | `launcher_words.rs` | whom launchers name as the process that ended first |
+//! | `outlook.rs` | what only whoever hears of all nodes can find, and who is told |
 //! | `store.rs` | what the job's store says, and what is asked of the job and journalled there |
 //! | `driver.rs` | everything together |
 
@@ -24,8 +26,10 @@ pub mod allocation;
 mod children;
 mod driver;
 pub mod launcher;
+mod launcher_words;
 pub mod node_file;
 pub mod nodes;
+mod outlook;
 mod output;
 pub mod policy;
 pub mod rescue;

@@ -68,6 +68,13 @@ impl NodeBook {
         self.quarantine_after > 0 && record.failures == self.quarantine_after
     }
 
+    /// It was another node's doing.
+    pub fn pardon(&mut self, node: &str) {
+        if let Some(record) = self.records.get_mut(node) {
+            record.failures = record.failures.saturating_sub(1);
+        }
+    }
+
     /// Whether it may be used.
     #[must_use]
     pub fn is_good(&self, node: &str) -> bool {
@@ -135,6 +142,11 @@ mod tests {
         let book = self::book(2).remembering([("n1".to_owned(), 2), ("n9".to_owned(), 5)]);
         assert_eq!(book.quarantined().collect::<Vec<_>>(), ["n1"]);
         assert_eq!(book.choose(2), Some(vec!["n2".into(), "n3".into()]), "as an earlier run has seen");
+        let mut book = self::book(2);
+        book.failed("n1");
+        book.failed("n1");
+        book.pardon("n1");
+        assert!(book.is_good("n1"));
         let mut book = self::book(0);
         (0..9).for_each(|_| assert!(!book.failed("n1")));
         assert!(book.is_good("n1"));

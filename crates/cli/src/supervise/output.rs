@@ -3,6 +3,7 @@
 //! Comes in: the launcher's two outputs. Goes out: the same bytes on ours and in the file; the last lines that a log rule takes for a sign of something wrong.
 //! What must hold: nothing waits for the end of a line; a file that can't be written costs the file only; of endless lines only the beginning is looked at.
 
+use super::launcher_words::{Named, named};
 use piton::watch::{LogRules, LogSource, Severity};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,13 +19,38 @@ const SHOWN: usize = 300;
 
 /// What a launch has printed that tells of something wrong.
 #[derive(Debug, Clone, Default)]
-pub struct Telling(Arc<Mutex<VecDeque<String>>>);
+pub struct Telling(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    lines: VecDeque<String>,
+    /// Whom the launcher named first, until somebody asks.
+    named: Option<(Named, String)>,
+    /// It has named somebody.
+    has_named: bool,
+}
 
 impl Telling {
     /// The lines, the newest last.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).lines.iter().cloned().collect()
+    }
+
+    /// Whom the launcher named first as the process that ended, with its words; said once.
+    pub(super) fn take_named(&self) -> Option<(Named, String)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).named.take()
+    }
+
+    fn look(&self, line: &[u8], rules: &LogRules) {
+        let text = String::from_utf8_lossy(line);
+        if let Some(first) = named(&text) {
+            let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if !std::mem::replace(&mut told.has_named, true) {
+                told.named = Some((first, text.trim().chars().take(SHOWN).collect()));
+            }
+        }
+        self.add(line, rules);
     }
 
     fn add(&self, line: &[u8], rules: &LogRules) {
@@ -33,11 +59,11 @@ impl Telling {
             return;
         }
         let text: String = String::from_utf8_lossy(line).trim_end().chars().take(SHOWN).collect();
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() >= KEPT {
-            lines.pop_front();
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.lines.len() >= KEPT {
+            told.lines.pop_front();
         }
-        lines.push_back(format!("{}: {text}", finding.rule));
+        told.lines.push_back(format!("{}: {text}", finding.rule));
     }
 }
 
@@ -82,7 +108,7 @@ pub fn pass_on(
             if let Some(file) = &file {
                 let _ = (&**file).write_all(bytes);
             }
-            lines.take(bytes, |line| telling.add(line, &rules));
+            lines.take(bytes, |line| telling.look(line, &rules));
         }
     };
     thread::Builder::new().name("piton-output".to_owned()).spawn(run)
@@ -109,6 +135,17 @@ mod tests {
         assert_eq!(std::fs::read(path).expect("written"), text);
         let lines = telling.lines();
         assert!(lines.len() == 1 && lines[0].contains("panicked at src/main.rs"), "{lines:?}");
+        assert_eq!(telling.take_named(), None);
+    }
+
+    #[test]
+    fn whom_the_launcher_names_first_is_said_once() {
+        let (telling, rules) = (Telling::default(), LogRules::defaults());
+        telling.look(b"=   PID 7 RUNNING AT n2\n", &rules);
+        telling.look(b"=   PID 8 RUNNING AT n3\n", &rules);
+        let first = Named::Process { pid: 7, node: "n2".into() };
+        assert_eq!(telling.take_named(), Some((first, "=   PID 7 RUNNING AT n2".to_owned())));
+        assert_eq!(telling.take_named(), None);
     }
 
     #[test]

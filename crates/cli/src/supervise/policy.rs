@@ -36,8 +36,9 @@ const COME: f64 = 5.0;
 /// The first rest and the longest one, seconds.
 const REST_FIRST: f64 = 1.0;
 const REST_MOST: f64 = 60.0;
-/// A launch that takes so many times what the first one took until its ranks came, and so many seconds, hangs.
-const START_FACTOR: f64 = 10.0;
+/// A launch that takes so many times what the first one took until its ranks came, and so many seconds, hangs; twice as many for each that did so
+/// just before, since it may be the machine that is slow.
+const START_FACTOR: f64 = 4.0;
 const START_FLOOR: f64 = 15.0;
 /// So many launches in a row that never computed a step are enough; so many where the program itself ended them.
 const NEVER_COMPUTED: usize = 4;
@@ -175,11 +176,22 @@ pub enum Input {
     NodeLost {
         /// Which.
         node: String,
+        /// What is known of it.
+        why: String,
     },
     /// It is heard of again.
     NodeBack {
         /// Which.
         node: String,
+    },
+    /// The launcher of a launch says which rank ended first.
+    Named {
+        /// The launch.
+        launch: u32,
+        /// The rank.
+        rank: u32,
+        /// Its words.
+        words: String,
     },
     /// The launcher of a launch has ended.
     Ended {
@@ -301,6 +313,20 @@ struct Failure {
     status: Option<Status>,
     own: bool,
     excused: bool,
+    hung: bool,
+}
+
+/// The newest failure, as far as its place is still to be told, or told better.
+#[derive(Debug, Clone)]
+struct Located {
+    launch: u32,
+    number: u32,
+    class: String,
+    rank: Option<u32>,
+    node: Option<String>,
+    evidence: Vec<String>,
+    /// The node that it counts against, which is written down when nothing more is to be learnt.
+    blamed: Option<String>,
 }
 
 /// A failure that no later launch has computed after.
@@ -354,6 +380,8 @@ struct Past {
     further: bool,
     /// It failed by the loss of a node, which waiting does not mend.
     excused: bool,
+    /// Its ranks did not come in time.
+    hung: bool,
 }
 
 /// The state machine.
@@ -374,6 +402,11 @@ pub struct Policy {
     usual_start: Option<f64>,
     failures: u32,
     open: Option<Open>,
+    located: Option<Located>,
+    /// Ranks that died on their own in one launch, with their nodes: where a launcher has killed the others at once, all of them.
+    deaths: (u32, Vec<(u32, Option<String>)>),
+    /// The rank that the launcher of a launch named, with its words.
+    named: Option<(u32, u32, String)>,
     leaving: bool,
     /// It is to stop for want of time, not of will.
     soon: bool,
@@ -400,6 +433,9 @@ impl Policy {
             usual_start: None,
             failures: 0,
             open: None,
+            located: None,
+            deaths: (0, Vec::new()),
+            named: None,
             leaving: false,
             soon: false,
             leave_by: f64::INFINITY,
@@ -476,7 +512,9 @@ impl Policy {
         if self.current.came.is_some() {
             return None;
         }
-        self.usual_start.map(|usual| (START_FACTOR * usual).max(START_FLOOR))
+        let hung = self.past.iter().rev().take_while(|past| past.hung).count();
+        let patience = 2f64.powi(i32::try_from(hung.min(8)).unwrap_or(8));
+        self.usual_start.map(|usual| patience * (START_FACTOR * usual).max(START_FLOOR))
     }
 
     fn starts_too_long(&self, now: f64) -> bool {
@@ -498,6 +536,7 @@ impl Policy {
             Outcome::Stopped => "stopped at once".to_owned(),
             Outcome::Failed { why, .. } => format!("failed: {why}"),
         };
+        self.write_blame();
         self.tell(Event::SupervisorEnded { outcome: text, launches: self.current.number });
         self.phase = Phase::Over;
         self.out.push(Action::Over(outcome));
@@ -529,18 +568,27 @@ impl Policy {
         match input {
             Input::Came { launch, world } if launch == current => self.came(now, world),
             Input::Step { launch, step } if launch == current => self.stepped(now, step),
-            Input::Found { launch, finding } if launch == current => self.found(now, &finding),
+            Input::Found { launch, finding } => {
+                self.note_death(launch, &finding);
+                if launch == current {
+                    self.found(now, &finding);
+                }
+                self.locate_again(launch);
+            }
+            Input::Named { launch, rank, words } => {
+                self.named = Some((launch, rank, words));
+                self.locate_again(launch);
+            }
             Input::Gone { launch } if launch == current => {
                 self.current.gone = true;
                 if matches!(self.phase, Phase::Ending { .. }) {
                     self.after_the_end(now);
                 }
             }
-            Input::NodeLost { node } => {
+            Input::NodeLost { node, why } => {
                 self.nodes.lost(&node);
                 if self.phase == Phase::Running && self.current.nodes.contains(&node) {
-                    let summary = format!("nothing is heard of node {node}");
-                    self.fail(now, "NodeLost", summary, Place { node: Some(node), ..Place::default() });
+                    self.fail(now, "NodeLost", why, Place { node: Some(node), ..Place::default() });
                 }
             }
             Input::NodeBack { node } => self.nodes.back(&node),
@@ -550,6 +598,10 @@ impl Policy {
             )),
             Input::Ended { launch, status, mark, evidence } if launch == current => {
                 self.launcher_ended(now, status, mark, evidence);
+            }
+            // It has said all that it had to say.
+            Input::Ended { launch, .. } if self.located.as_ref().is_some_and(|of| of.launch == launch) => {
+                self.write_blame()
             }
             // As shells have it for what can't be started.
             Input::NoLauncher { why } => self.over(Outcome::Failed { why, status: Some(127) }),
@@ -670,27 +722,77 @@ impl Policy {
         self.out.push(Action::Explain { launch: self.current.number, failure, reason: reason.to_owned() });
     }
 
+    /// Takes note of a rank that died on its own.
+    fn note_death(&mut self, launch: u32, finding: &Finding) {
+        let label = |name: &str| finding.labels.get(name);
+        let Some(rank) = label("rank").and_then(|rank| rank.parse().ok()).filter(|_| finding.rule == "RankDied") else {
+            return;
+        };
+        if self.deaths.0 < launch {
+            self.deaths = (launch, Vec::new());
+        }
+        if self.deaths.0 == launch && !self.deaths.1.iter().any(|(other, _)| *other == rank) {
+            self.deaths.1.push((rank, label("node").cloned()));
+        }
+    }
+
+    /// Where an agent wakes up later than a launcher takes to kill all other ranks, it can't tell which one was first; the launcher can, a little
+    /// later.
+    fn locate_again(&mut self, launch: u32) {
+        let Some((_, rank, words)) = self.named.as_ref().filter(|(of, ..)| *of == launch) else { return };
+        let Some(located) = self.located.as_mut().filter(|of| of.launch == launch && of.class == "RankDied") else {
+            return;
+        };
+        let death = self.deaths.1.iter().find(|(dead, _)| self.deaths.0 == launch && dead == rank);
+        let Some((rank, node)) = death.filter(|(rank, _)| located.rank != Some(*rank)).cloned() else { return };
+        located.evidence.push(format!("the launcher names rank {rank} as the first: {words}"));
+        (located.rank, located.node) = (Some(rank), node.clone());
+        let (failure, evidence) = (located.number, located.evidence.clone());
+        if let (Some(before), Some(now)) = (&mut located.blamed, &node)
+            && before != now
+        {
+            self.nodes.pardon(before);
+            self.nodes.failed(now);
+            before.clone_from(now);
+        }
+        self.say(format!("failure {failure}: it was rank {rank} that died first, as the launcher says"));
+        self.out
+            .push(Action::Tell { launch, event: Event::FailureLocated { failure, rank: Some(rank), node, evidence } });
+    }
+
+    /// Has it written down which node the newest failure counts against.
+    fn write_blame(&mut self) {
+        if let Some(located) = &mut self.located
+            && let Some(node) = located.blamed.take()
+        {
+            self.out.push(Action::NodeFailed { node, class: located.class.clone() });
+        }
+    }
+
     fn fail(&mut self, now: f64, class: &str, summary: String, place: Place) {
+        self.write_blame();
         self.failures += 1;
         let (number, Place { rank, node, status, mut evidence }) = (self.failures, place);
         evidence.append(&mut self.current.evidence);
         self.say(format!("failure {number}: {summary}"));
         evidence.iter().for_each(|line| self.out.push(Action::Say(format!("  {line}"))));
         self.tell(Event::FailureDetected { failure: number, class: class.to_owned(), summary: summary.clone() });
-        self.tell(Event::FailureLocated { failure: number, rank, node: node.clone(), evidence });
+        self.tell(Event::FailureLocated { failure: number, rank, node: node.clone(), evidence: evidence.clone() });
         self.explain(true, &summary);
         self.out.push(Action::End { launch: self.current.number, reason: summary.clone() });
         // A program that faults does so wherever it runs.
         let own = status.is_some_and(Status::is_own);
-        if let Some(node) = node.filter(|_| !own) {
-            let too_often = self.nodes.failed(&node);
-            self.out.push(Action::NodeFailed { node: node.clone(), class: class.to_owned() });
-            if too_often {
-                self.say(format!("node {node} has failed too often and is left out from now on; `piton nodes clear {node}` takes it in again"));
-            }
+        let blamed = node.clone().filter(|_| !own);
+        if let Some(node) = &blamed
+            && self.nodes.failed(node)
+        {
+            self.say(format!("node {node} has failed too often and is left out from now on; `piton nodes clear {node}` takes it in again"));
         }
+        let (launch, class_name) = (self.current.number, class.to_owned());
+        self.located = Some(Located { launch, number, class: class_name, rank, node, evidence, blamed });
         self.open.get_or_insert(Open { number, at: now });
-        self.current.failure = Some(Failure { number, summary, status, own, excused: class == "NodeLost" });
+        let (excused, hung) = (class == "NodeLost", class == "StartHangs");
+        self.current.failure = Some(Failure { number, summary, status, own, excused, hung });
         self.phase = Phase::Ending { until: now + END };
         // Where no rank ever came, the launcher was all there was.
         if self.current.gone || (self.current.ended.is_some() && self.current.came.is_none()) {
@@ -703,7 +805,8 @@ impl Policy {
         let Some(failure) = self.current.failure.clone() else { return };
         let further = self.current.step > self.furthest;
         self.furthest = self.furthest.max(self.current.step);
-        self.past.push_back(Past { step: self.current.step, own: failure.own, further, excused: failure.excused });
+        let Failure { own, excused, hung, .. } = failure;
+        self.past.push_back(Past { step: self.current.step, own, further, excused, hung });
         if self.past.len() > REMEMBERED {
             self.past.pop_front();
         }
@@ -840,6 +943,10 @@ mod tests {
         }
     }
 
+    fn loses(node: &str) -> Input {
+        Input::NodeLost { node: node.into(), why: format!("nothing is heard of node {node}") }
+    }
+
     fn launches(actions: &[Action]) -> Vec<(u32, Vec<&str>)> {
         let mut found = Vec::new();
         for action in actions {
@@ -877,7 +984,7 @@ mod tests {
         let mut policy = policy(&["n1", "n2", "n3"], 2);
         policy.begin(0.0);
         policy.take(1.0, Input::Came { launch: 1, world: 4 });
-        policy.take(2.0, Input::NodeLost { node: "n1".into() });
+        policy.take(2.0, loses("n1"));
         let recovers = |actions: &[Action]| {
             let told = |action: &Action| matches!(action, Action::Tell { event: Event::FailureRecovered { .. }, .. });
             actions.iter().any(told)
@@ -899,7 +1006,7 @@ mod tests {
         assert!(policy.take(1.5, sick()).is_empty(), "once");
         policy.take(2.0, Input::Came { launch: 1, world: 4 });
         policy.take(2.5, Input::Step { launch: 1, step: 7 });
-        policy.take(3.0, Input::NodeLost { node: "n1".into() });
+        policy.take(3.0, loses("n1"));
         let next = policy.take(3.5, Input::Gone { launch: 1 });
         assert_eq!(launches(&next), [(2, vec!["n3", "n2"])], "there is no other one");
     }
@@ -910,14 +1017,10 @@ mod tests {
         assert_eq!(launches(&policy.begin(0.0)), [(1, vec!["n1"])]);
         let next = fails(&mut policy, 1.0, 1, Some(10), "signal 9 (SIGKILL)");
         assert_eq!(launches(&next), [(2, vec!["n1"])]);
-        // The old launcher ends only now.
-        assert_eq!(
-            policy.take(
-                4.0,
-                Input::Ended { launch: 1, status: Status::Exit(137), mark: Mark::Nothing, evidence: vec![] }
-            ),
-            []
-        );
+        // The old launcher ends only now, and says nothing more of who died first.
+        let ended = Input::Ended { launch: 1, status: Status::Exit(137), mark: Mark::Nothing, evidence: vec![] };
+        let blamed = Action::NodeFailed { node: "n1".into(), class: "RankDied".into() };
+        assert_eq!(policy.take(4.0, ended), [blamed]);
         policy.take(4.5, Input::Came { launch: 2, world: 4 });
         let told = policy.take(5.0, Input::Step { launch: 2, step: 11 });
         assert!(
@@ -936,13 +1039,13 @@ mod tests {
         policy.begin(0.0);
         policy.take(1.0, Input::Came { launch: 1, world: 4 });
         policy.take(2.0, Input::Step { launch: 1, step: 5 });
-        let lost = policy.take(3.0, Input::NodeLost { node: "n2".into() });
+        let lost = policy.take(3.0, loses("n2"));
         assert!(lost.iter().any(|action| matches!(action, Action::End { launch: 1, .. })));
         assert_eq!(policy.advance(3.1), []);
         let until = policy.next().expect("a limit");
         assert_eq!(launches(&policy.advance(until)), [(2, vec!["n1", "n3"])]);
         // The spare is lost as well.
-        policy.take(9.0, Input::NodeLost { node: "n3".into() });
+        policy.take(9.0, loses("n3"));
         let end = policy.advance(20.0);
         assert!(
             matches!(outcome(&end), Some(Outcome::Again { why, soon: true }) if why.contains("fewer than 2")),
@@ -959,7 +1062,7 @@ mod tests {
         policy.take(1.0, Input::Came { launch: 1, world: 4 });
         policy.take(2.0, Input::Step { launch: 1, step: 5 });
         assert_eq!(policy.take(3.0, Input::Found { launch: 1, finding: waits() }), []);
-        let lost = policy.take(5.0, Input::NodeLost { node: "n2".into() });
+        let lost = policy.take(5.0, loses("n2"));
         let class = |actions: &[Action]| {
             actions.iter().find_map(|action| match action {
                 Action::Tell { event: Event::FailureDetected { class, .. }, .. } => Some(class.clone()),
@@ -1148,6 +1251,84 @@ mod tests {
         assert_eq!(launches(&fails(&mut policy, 2.0, 1, Some(5), "signal 9 (SIGKILL)")).len(), 1);
         assert_eq!(policy.advance(15.0), []);
         assert!(policy.advance(30.0).iter().any(|action| matches!(action, Action::End { launch: 2, .. })));
+    }
+
+    #[test]
+    fn launches_that_hang_one_after_the_other_get_more_time_each() {
+        let mut policy = policy(&["n1"], 1);
+        policy.begin(0.0);
+        fails(&mut policy, 2.0, 1, Some(5), "signal 9 (SIGKILL)");
+        let mut limits = Vec::new();
+        for _ in 0..3 {
+            let (began, until) = (policy.current.at, policy.next().expect("a limit"));
+            limits.push((until - began).round());
+            policy.advance(until + 0.01);
+            // Nothing came that could be gone; then it may rest.
+            while policy.current.came.is_none() && policy.phase != Phase::Running {
+                let until = policy.next().expect("it goes on");
+                policy.advance(until);
+            }
+        }
+        assert_eq!(limits, [15.0, 30.0, 60.0]);
+    }
+
+    #[test]
+    fn the_launchers_words_tell_which_of_several_dead_ranks_was_the_first() {
+        let death = |rank: u32, node: &str| {
+            let mut finding = died("signal 9 (SIGKILL)", node);
+            finding.labels.insert("rank".into(), rank.to_string());
+            Input::Found { launch: 1, finding }
+        };
+        let named = |rank| Input::Named { launch: 1, rank, words: "PID 7 RUNNING AT n2".into() };
+        let ended = || Input::Ended { launch: 1, status: Status::Exit(9), mark: Mark::Nothing, evidence: vec![] };
+        let located = |actions: &[Action]| -> Vec<(Option<u32>, Option<String>)> {
+            let of = |action: &Action| match action {
+                Action::Tell { launch: 1, event: Event::FailureLocated { failure: 1, rank, node, .. } } => {
+                    Some((*rank, node.clone()))
+                }
+                _ => None,
+            };
+            actions.iter().filter_map(of).collect()
+        };
+        let blamed = |actions: &[Action]| -> Vec<String> {
+            let of = |action: &Action| match action {
+                Action::NodeFailed { node, .. } => Some(node.clone()),
+                _ => None,
+            };
+            actions.iter().filter_map(of).collect()
+        };
+        let start = || {
+            let mut policy = policy(&["n1", "n2"], 2);
+            policy.begin(0.0);
+            policy.take(1.0, Input::Came { launch: 1, world: 4 });
+            policy.take(2.0, Input::Step { launch: 1, step: 5 });
+            policy
+        };
+        // The launcher had killed all when an agent woke up; its words come when the next launch is under way.
+        let mut policy = start();
+        assert_eq!(located(&policy.take(3.0, death(0, "n1"))), [(Some(0), Some("n1".into()))]);
+        assert_eq!(located(&policy.take(3.0, death(2, "n2"))), []);
+        assert_eq!(launches(&policy.take(3.1, Input::Gone { launch: 1 })).len(), 1);
+        let told = policy.take(3.2, named(2));
+        assert_eq!(located(&told), [(Some(2), Some("n2".into()))]);
+        assert_eq!(blamed(&policy.take(3.3, ended())), ["n2"]);
+        assert_eq!(policy.nodes.quarantined().count(), 0);
+        // It names the one that is known, or one that our own agents killed: that is none that died first.
+        for rank in [0, 3] {
+            let mut policy = start();
+            policy.take(3.0, death(0, "n1"));
+            assert_eq!(located(&policy.take(3.2, named(rank))), [], "{rank}");
+            assert_eq!(blamed(&policy.take(3.3, Input::Gone { launch: 1 })), [] as [String; 0]);
+            assert_eq!(blamed(&policy.take(3.4, ended())), ["n1"]);
+            assert_eq!(blamed(&policy.take(3.5, ended())), [] as [String; 0], "once");
+        }
+        // It comes first.
+        let mut policy = start();
+        policy.take(3.0, named(2));
+        policy.take(3.0, death(0, "n1"));
+        assert_eq!(located(&policy.take(3.0, death(2, "n2"))), [(Some(2), Some("n2".into()))]);
+        // Nobody ever hears of the launcher's end.
+        assert_eq!(blamed(&policy.take(4.0, Input::Wanted(Wish::StopNow))), ["n2"]);
     }
 
     #[test]
