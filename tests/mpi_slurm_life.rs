@@ -223,6 +223,33 @@ fn an_agent_that_is_killed_is_replaced_before_its_node_is_missed() {
 }
 
 #[test]
+fn an_agent_that_is_stopped_is_replaced_and_its_node_is_not_lost() {
+    play(false, |cluster, name| {
+        let job = cluster.submit(order(name));
+        let before = job.computing();
+        let agents = || job.processes_on("n2", |command| command.contains("piton agent --supervisor"));
+        // What `srun` starts on the node may have a process of its own with the same words: all are stopped.
+        let stopped = agents();
+        assert!(!stopped.is_empty(), "{}", job.printed());
+        stopped.iter().for_each(|agent| kill(Pid::from_raw(*agent), Signal::SIGSTOP).expect("an agent of ours"));
+        job.until_printed("nothing is heard of the agent of node n2");
+        // The one that comes ends the one before, so that the two do not take turns.
+        job.until("the old agent's end", |_| {
+            let now = agents();
+            (!now.is_empty() && stopped.iter().all(|agent| !now.contains(agent))).then_some(())
+        });
+        let lost =
+            has(&job.events(), |event| matches!(event, Event::FailureDetected { class, .. } if class == "NodeLost"));
+        assert!(!lost, "{}", job.printed());
+        // The new one watches as the old one did.
+        strike(&job, "n2");
+        job.recovered(before);
+        job.ends_well();
+        nothing_is_left(&job);
+    });
+}
+
+#[test]
 fn a_supervisor_that_is_killed_takes_its_ranks_along_and_the_next_one_goes_on() {
     play(false, |cluster, name| {
         let job = cluster.submit(order(name));
