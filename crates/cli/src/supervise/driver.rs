@@ -36,7 +36,8 @@ use std::time::{Duration, Instant};
 
 /// How long one turn may take.
 const TURN: Duration = Duration::from_millis(250);
-/// A launcher whose ranks are gone ends by itself, and tells which of them was first: it is told to end only after so long.
+/// MPICH's launcher kills all ranks where one has died, and then tells which: it is told to end only after so long. OpenMPI's is told at once: in the
+/// middle of its own abort the signal makes it crash.
 const LAST_SAY: Duration = Duration::from_millis(500);
 /// A launcher that was told to end gets so long, and is killed then.
 const LAUNCHER_END: Duration = Duration::from_secs(5);
@@ -567,10 +568,11 @@ impl Driver {
                     Launcher::Direct => patience = RANK_END,
                     // Its helper ends the step when it is gone, and not where both are killed.
                     Launcher::Srun(_) => running.started.kill_alone(),
-                    _ => {
+                    Launcher::Mpich(_) => {
                         running.tell_at = Some(now + last_say);
                         patience += last_say;
                     }
+                    _ => running.started.signal(Signal::SIGTERM),
                 }
                 running.kill_at = Some(now + patience);
             }
