@@ -31,7 +31,7 @@ mod value;
 pub use error::ConfigError;
 pub use interval::{AllocationEnd, Every, MeanTime};
 pub use source::reads_argument;
-pub use value::{BoardPlace, Compression, Files, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
+pub use value::{BoardPlace, Compression, Files, Listen, Log, Nice, Processors, ResumeRequest, StagingMax, Tracking};
 
 pub(crate) use source::{line_at, read_text};
 pub use value::parse_time;
@@ -300,6 +300,10 @@ settings! {
         "a node that failed so often gets no ranks any more from `piton run`";
     quarantine_for: Duration = "7d", "PITON_QUARANTINE_FOR", Form::Time { least: Duration::from_secs(1), most: YEAR, zero: None },
         "for so long a failure of a node counts, also for other jobs of the store";
+    http: Listen = "off", "PITON_HTTP", Form::Listen,
+        "where `piton run` answers queries, and shows metrics and a live page: an address with a port, 0 for any that is free";
+    http_token: PathBuf = "none", "PITON_HTTP_TOKEN", Form::File { none: "none" },
+        "a file, readable for you alone, with the token that others must show; needed where other machines can reach that address";
     log: Log = "normal", "PITON_LOG", Form::Log,
         "what is printed to standard error: nothing, problems and resumes, or everything";
 }

@@ -20,7 +20,8 @@ fn samples(setting: &Setting) -> [&'static str; 2] {
         "allocation_end" => ["2h", "@1800000000"],
         "site_failures" => ["/here.csv", "/there.csv"],
         "board" => ["off", "/dev/shm"],
-        "rules" | "application_log" => ["/here.toml", "/there.toml"],
+        "rules" | "application_log" | "http_token" => ["/here.toml", "/there.toml"],
+        "http" => ["127.0.0.1:9464", "[::1]:0"],
         "fresh" | "take_over" | "group" => ["true", "false"],
         "agent" | "signals" => ["false", "true"],
         _ => match setting.form {

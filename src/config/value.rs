@@ -5,6 +5,7 @@
 use crate::ids::CheckpointSelector;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -121,6 +122,26 @@ impl fmt::Display for BoardPlace {
             Self::Auto => f.write_str("auto"),
             Self::Off => f.write_str("off"),
             Self::Folder(folder) => write!(f, "{}", folder.display()),
+        }
+    }
+}
+
+/// Where a server of HTTP listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listen {
+    /// There is none.
+    #[default]
+    Off,
+    /// There; port 0 takes any that is free.
+    At(SocketAddr),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => write!(f, "{address}"),
         }
     }
 }
@@ -301,6 +322,7 @@ pub(super) enum Form {
     Processors,
     Files,
     BoardPlace,
+    Listen,
     Log,
     Nice,
     Tracking,
@@ -328,6 +350,7 @@ impl fmt::Display for Form {
             Self::Processors => f.write_str("`auto`, `own`, or numbers and ranges with commas between"),
             Self::Files => f.write_str("`rank` or `node`"),
             Self::BoardPlace => f.write_str("`auto`, `off`, or a folder"),
+            Self::Listen => f.write_str("an address with a port as in `127.0.0.1:9464`, or `off`"),
             Self::Log => f.write_str("`quiet`, `normal` or `verbose`"),
             Self::Nice => write!(f, "`auto`, or a whole number from 0 to {}", Nice::MOST),
             Self::Tracking => f.write_str("`auto`, `on` or `off`"),
@@ -532,6 +555,19 @@ impl FormValue for BoardPlace {
             "off" => Ok(Self::Off),
             _ if text.is_empty() || text.contains('\0') => expected(form),
             _ => Ok(Self::Folder(PathBuf::from(text))),
+        }
+    }
+
+    fn show(&self, _: &Form) -> String {
+        self.to_string()
+    }
+}
+
+impl FormValue for Listen {
+    fn parse(form: &Form, text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => text.parse().map(Self::At).or_else(|_| expected(form)),
         }
     }
 

@@ -17,8 +17,12 @@ use std::time::Duration;
 /// The store, with the settings that lead to it.
 pub fn store(common: &Common, job: Option<&str>) -> anyhow::Result<(Store, Settings)> {
     let settings = common.settings(job)?;
+    Ok((store_of(&settings), settings))
+}
+
+fn store_of(settings: &Settings) -> Store {
     let access = if settings.group { Access::Group } else { Access::Private };
-    Ok((Store::new(Arc::new(RealMedium::new(access)), &settings.dir), settings))
+    Store::new(Arc::new(RealMedium::new(access)), &settings.dir)
 }
 
 /// The names of all jobs in the store, of which there must be one at least.
@@ -50,6 +54,11 @@ pub fn open(common: &Common, job: Option<&str>) -> anyhow::Result<(Reader, Setti
             bail!("the store {root} holds several jobs: name one of {}", names.join(", "))
         }
     }
+}
+
+/// A job of the store that the settings name.
+pub fn reader(settings: &Settings, job: &str) -> anyhow::Result<Reader> {
+    Ok(Reader::open(&store_of(settings), job)?)
 }
 
 /// Tells `[JOB] [CHECKPOINT…]` apart: the first word is a job where it can't be a checkpoint, or, with `two`, another one

@@ -5,7 +5,7 @@ use crate::output::Output;
 use crate::{Common, jobs};
 use anyhow::Context;
 use piton_cli::observe::{Story, report};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Tell what happened to a job: where its time went, what failed and why, and what each failure cost
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,8 @@ impl Report {
         };
         match &self.html {
             Some(path) => {
-                write(path, &report::html(&story)).with_context(|| format!("cannot write {}", path.display()))?;
+                report::write(path, &report::html(&story))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
                 output.line(format!("written to {}", path.display()))?;
             }
             None if output.is_json() => output.json(&story)?,
@@ -44,19 +45,4 @@ impl Report {
         }
         Ok(Outcome::Done)
     }
-}
-
-/// Whole or not at all: whoever looks at it meanwhile sees the one before.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let name = path.file_name().ok_or_else(|| std::io::Error::other("it is the name of no file"))?;
-    let mut partial = std::ffi::OsString::from(".");
-    partial.push(name);
-    partial.push(format!(".{}", std::process::id()));
-    let partial = path.with_file_name(partial);
-    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
-    if written.is_err() {
-        // What could not be written whole is of no use.
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
 }

@@ -1,10 +1,14 @@
 //! `piton run`: launches a job, and launches it again when something happens to it.
 
+use super::serve::{self, Whose};
 use crate::Common;
 use crate::exit::Outcome;
 use crate::output::Output;
 use anyhow::{Context, bail};
+use piton::config::{Listen, Settings};
 use piton::watch::{Rules, process};
+use piton_cli::observe::Live;
+use piton_cli::observe::http::Server;
 use piton_cli::slurm;
 use piton_cli::supervise::allocation::{Allocation, nodes_in, nodes_of_site, srun_mpi};
 use piton_cli::supervise::launcher::{AgentStarter, Launcher};
@@ -224,7 +228,9 @@ impl Run {
             quarantine_for: settings.quarantine_for,
             piton: std::env::current_exe().context("this program can't be found")?,
             rules: Rules::by(&settings)?,
+            live: Live::default(),
         };
+        let _server = server(&settings, &options.live);
         let status = match run(options)? {
             policy::Outcome::Finished(status) => status,
             policy::Outcome::Again { why, soon } => {
@@ -250,6 +256,21 @@ impl Run {
         };
         // Nothing is left to do: the library has no such statuses.
         std::process::exit(status)
+    }
+}
+
+/// The server that the settings ask for. The job does not depend on it.
+fn server(settings: &Settings, live: &Live) -> Option<Server> {
+    let Listen::At(listen) = settings.http else { return None };
+    match serve::start(listen, &settings.http_token, settings.clone(), Whose::Run(live.clone())) {
+        Ok(server) => {
+            eprintln!("piton run: http://{}/ shows how the job is", server.address());
+            Some(server)
+        }
+        Err(error) => {
+            eprintln!("piton run: no page, queries or metrics: {error:#}");
+            None
+        }
     }
 }
 

@@ -6,14 +6,14 @@
 use piton::ids::Epoch;
 use piton::journal::{Event, WallTime};
 use piton::schedule::{Ending, History};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Pieces of evidence that are kept of a failure.
 const EVIDENCE: usize = 32;
 
 /// A failure. Times in seconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
     /// The attempt that failed; where none had come of the launch, the next one.
     pub epoch: u64,

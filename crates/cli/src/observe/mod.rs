@@ -8,15 +8,31 @@
 //! | --- | --- |
 //! | `story.rs` | everything that is known of a job, in one value |
 //! | `faults.rs` | what failed: class, place, evidence, and how long each step of the way back took |
+//! | `live.rs` | what a supervisor knows of ranks and nodes |
+//! | `now.rs` | how a job is at this moment |
+//! | `view.rs` | what a live view shows, in few bytes |
+//! | `top.rs` | the same on one screen of text |
+//! | `metrics.rs` | for Prometheus |
+//! | `http/` | queries, metrics and the live page for whoever may ask |
+//! | `page/` | the live page |
 //! | `report/` | one page to read afterwards |
 
 pub mod faults;
+pub mod http;
+pub mod live;
+pub mod metrics;
+pub mod now;
 pub mod report;
 pub mod story;
+pub mod top;
+pub mod view;
 
 pub use faults::Fault;
+pub use live::{Live, NodeNow, NodeState, RankNow, RankState};
+pub use now::{AlertNow, CheckpointNow, Now};
 use piton::schedule::Ending;
-pub use story::{Alert, AttemptStory, NodeStory, Parts, State, Story};
+pub use story::{Alert, AttemptStory, Mtbf, NodeStory, Parts, State, Story, Taken};
+pub use view::{Heat, View};
 
 /// How an attempt ended, in words; `running`: whether it is the one that runs.
 #[must_use]

@@ -6,10 +6,10 @@
 
 use super::faults::{Fault, Sighted, Told, faults};
 use piton::ids::{CheckpointName, Epoch};
-use piton::journal::{self, Event, Reader, Record, WallTime};
+use piton::journal::{self, Event, Reader, Record, Rule, WallTime};
 use piton::schedule::{Account, Attempt, Ending, History, Moments, mtbf_bounds};
 use piton::store::JobFolder;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most attempts that are looked at, the newest ones.
@@ -30,11 +30,13 @@ const CLOCK_SET: f64 = 1.0;
 const BORNE_OUT: f64 = 600.0;
 
 /// How a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Its newest attempt runs.
     Running,
+    /// Its newest attempt has ended, and its supervisor is at work on the next one.
+    Restarting,
     /// It came to its end.
     Finished,
     /// It stopped after a checkpoint, as it was asked to.
@@ -45,8 +47,36 @@ pub enum State {
     Gone,
 }
 
+impl State {
+    /// As JSON has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Finished => "finished",
+            Self::Halted => "halted",
+            Self::Failed => "failed",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Finished => "finished",
+            Self::Halted => "halted",
+            Self::Failed => "failed",
+            Self::Gone => "gone without a word",
+        }
+    }
+}
+
 /// Where the time went: node seconds, those of every node that an attempt had, which add up to `all`.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Parts {
     /// All of it.
     pub all: f64,
@@ -128,7 +158,7 @@ pub struct Planned {
 }
 
 /// A checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Taken {
     /// Its number.
     pub id: u64,
@@ -182,6 +212,8 @@ pub struct AttemptStory {
     pub checkpoints: Vec<Taken>,
     /// How many it took in all.
     pub taken: u64,
+    /// How many of them came to nothing.
+    pub dropped: u64,
     /// How it got on; a selection.
     pub progress: Vec<Progress>,
     /// When checkpoints were due; a selection.
@@ -197,7 +229,7 @@ impl AttemptStory {
 }
 
 /// Something that was wrong for a while.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// Of which attempt.
     pub epoch: u64,
@@ -220,7 +252,7 @@ pub struct Alert {
 }
 
 /// A node of the job.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NodeStory {
     /// Its name.
     pub name: String,
@@ -235,7 +267,7 @@ pub struct NodeStory {
 }
 
 /// The mean time between failures, from this job's own.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mtbf {
     /// Failures.
     pub failures: u32,
@@ -335,6 +367,7 @@ struct Notes {
     sighted: Vec<Sighted>,
     /// A program had the number, and no attempt.
     by_program: bool,
+    dropped: u64,
     damaged: u64,
     newer: u64,
     lost: u64,
@@ -353,6 +386,7 @@ impl Notes {
             told: Vec::new(),
             sighted: Vec::new(),
             by_program: false,
+            dropped: 0,
             damaged: 0,
             newer: 0,
             lost: 0,
@@ -371,7 +405,8 @@ impl Notes {
             }
             Event::Scheduled(schedule) => self.schedule.push(Planned {
                 at,
-                interval: schedule.interval_seconds,
+                // The one before the allocation ends is the last, whatever lies before it.
+                interval: schedule.interval_seconds.filter(|_| !matches!(schedule.rule, Rule::Last | Rule::TooLate)),
                 optimum: schedule.optimum_seconds,
                 mtbf: schedule.mtbf_seconds,
                 cost: schedule.cost_seconds,
@@ -417,6 +452,8 @@ impl Notes {
             | Event::FailureRecovered { .. } => {
                 self.told.push(Told { epoch: self.epoch, at, event: record.event.clone() });
             }
+            // All ranks say so; the first one's word is enough.
+            Event::Dropped { .. } if record.rank == Some(0) => self.dropped += 1,
             Event::Compacted { .. } => self.by_program = true,
             Event::JournalGap { lost } => self.lost += lost,
             _ => {}
@@ -678,6 +715,7 @@ fn attempt_story(history: &History, place: usize, node_seconds: Account, notes: 
         parts: Parts::of(node_seconds),
         checkpoints: attempt.taken().map(taken).collect(),
         taken: attempt.checkpoints() as u64,
+        dropped: notes.dropped,
         progress: notes.progress.finish(),
         schedule: notes.schedule.finish(),
     })

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Journals of a job `walk`.
-struct Chronicle {
+pub(super) struct Chronicle {
     folder: TempDir,
     lines: BTreeMap<(u64, String), Vec<(f64, String)>>,
     world: u32,
@@ -137,14 +137,14 @@ impl Chronicle {
         Story::of(&reader, None).expect("a story").expect("an attempt")
     }
 
-    fn story(&self) -> Story {
+    pub(super) fn story(&self) -> Story {
         self.write();
         self.told()
     }
 }
 
 /// Three attempts on four nodes: a rank is killed in the first, a node lost in the second, and the third comes to the end.
-fn two_failures() -> Chronicle {
+pub(super) fn two_failures() -> Chronicle {
     let mut chronicle = Chronicle::new(8);
     chronicle.starts(1, 0.0, 4, None);
     chronicle.say(
@@ -342,5 +342,52 @@ fn weeks_with_hundreds_of_failures_and_ten_thousand_ranks_stay_small_and_quick()
     assert!((share - 1.0).abs() < 1e-9);
     if let Some(path) = std::env::var_os("PITON_TEST_PAGE") {
         std::fs::write(PathBuf::from(path).with_extension("long.html"), page).expect("a page");
+    }
+}
+
+/// A job of so many ranks on four nodes that runs, as a supervisor sees it; rank 2 is stopped, and rank 3 far behind.
+pub(super) fn running(ranks: u32) -> super::Now {
+    let rank = |rank: u32| super::RankNow {
+        rank,
+        node: Some(format!("n{}", 1 + rank % 4)),
+        pid: 1000 + rank,
+        presence: if rank == 2 { super::RankState::Stuck } else { super::RankState::Computing },
+        step: if rank == 3 { 20 } else { 57 },
+        step_seconds: Some(0.25),
+        phase: Some("halo <exchange>".into()),
+        silent_seconds: if rank == 2 { 9.5 } else { 0.1 },
+        mean_step_seconds: Some(1.0),
+        waiting_share: None,
+        error: None,
+    };
+    let node = |number: u32| super::NodeNow {
+        name: format!("n{number}"),
+        state: if number == 4 { super::NodeState::Lost } else { super::NodeState::Computing },
+        reason: (number == 4).then(|| "nothing is heard of it".to_owned()),
+        ranks: (ranks / 4) as usize,
+        heard_seconds: Some(0.5),
+    };
+    super::Now {
+        job: "walk".into(),
+        at: time(101.0),
+        epoch: 3,
+        state: State::Running,
+        host: Some("n1".into()),
+        world: Some(ranks),
+        started: Some(time(80.0)),
+        step: Some(20),
+        ranks: (0..ranks).map(rank).collect(),
+        nodes: (1..=4).map(node).collect(),
+        watched: Some(true),
+        checkpoint: Some(super::CheckpointNow { epoch: 2, id: 2, step: 38, age_seconds: 46.0 }),
+        checkpoints: 2,
+        schedule: Some("next in 10 s".into()),
+        alerts: vec![super::AlertNow {
+            since: time(95.0),
+            rule: "RankStopped".into(),
+            severity: "critical".into(),
+            summary: "rank 2 is stopped <script>\u{1b}[31m".into(),
+            labels: BTreeMap::from([("rank".to_owned(), "2".to_owned())]),
+        }],
     }
 }

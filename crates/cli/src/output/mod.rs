@@ -85,8 +85,12 @@ impl Output {
         Self { out: BufWriter::new(io::stdout()), json, coloured }
     }
 
+    /// Whether colours are on.
+    pub fn colours(&self) -> bool {
+        self.coloured
+    }
+
     /// Whether programs read what is printed.
-    #[must_use]
     pub fn is_json(&self) -> bool {
         self.json
     }

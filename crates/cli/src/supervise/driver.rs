@@ -16,6 +16,7 @@ use super::policy::{Action, Input, Limits, Mark, Outcome, Policy, Wish};
 use super::store::JobStore;
 use crate::leftovers::{self, Places};
 use crate::line::{Event as Line, Join, Life, RankRecord, Receiver, Report, Secret, ToAgent, by_connecting};
+use crate::observe::{Live, NodeState};
 use crate::signals::Signals;
 use anyhow::Context;
 use mio::Waker;
@@ -94,6 +95,8 @@ pub struct Options {
     pub quarantine_for: Duration,
     /// The program `piton`.
     pub piton: PathBuf,
+    /// What is known of ranks and nodes, for whoever shows it.
+    pub live: Live,
     /// What in the job's output tells of something wrong, what makes a node unlike the others, and who is told.
     pub rules: Rules,
 }
@@ -198,6 +201,7 @@ pub fn run(options: Options) -> anyhow::Result<Outcome> {
     let ring = bell.clone();
     signals.listen(move |signal| ring.ring(Heard::Signal(signal))).context("no thread")?;
     let names = if elsewhere { options.nodes.clone() } else { vec![here.clone()] };
+    options.live.nodes(names.clone());
     let mut nodes = NodeBook::new(names, options.quarantine_after);
     // A workstation has no other node, and a store that can't be read now is none of the job's business.
     if elsewhere && let Ok(fared) = node_file::read(&options.store, WallTime::now(), options.quarantine_for) {
@@ -328,6 +332,7 @@ impl Driver {
             Line::Lost { node, seconds, confirmed, .. } => {
                 let how = if confirmed { ", and it can't be reached" } else { "" };
                 let why = format!("nothing is heard of node {node} for {seconds:.1} s{how}");
+                self.options.live.trouble(&node, NodeState::Lost, why.clone());
                 self.outlook.lost(self.began.elapsed().as_secs_f64(), &node, why.clone());
                 self.lost.insert(Arc::clone(&node));
                 self.inputs.push(Input::NodeLost { node: node.to_string(), why });
@@ -350,6 +355,7 @@ impl Driver {
             "nothing is heard of the agent of node {node} for {seconds:.1} s, and the node is there: another agent takes its place"
         );
         say(&summary);
+        self.options.live.trouble(node, NodeState::Silent, summary.clone());
         self.outlook.silent(self.now(), node, summary);
         self.agents.replace(node, Instant::now());
     }
@@ -414,9 +420,11 @@ impl Driver {
 
     fn hear_report(&mut self, node: &Arc<str>, report: Report) {
         self.outlook.report(self.now(), node, &report);
+        let launch = report.attempt.as_ref().map_or(0, |attempt| attempt.launch);
+        self.options.live.reported(node, launch, report.ranks.clone());
         let Some(attempt) = report.attempt else { return };
-        let launch = attempt.launch;
         self.outlook.of_job(&attempt.job);
+        self.options.live.of_job(&attempt.job, &attempt.store);
         if launch == self.launch && self.store.epoch(launch).is_none() {
             self.store.learn(attempt.clone(), |error| say(&format!("the job's store can't be used: {error}")));
             self.inputs.push(Input::Came { launch, world: attempt.world });
@@ -488,6 +496,7 @@ impl Driver {
 
     fn start(&mut self, launch: u32, nodes: &[String]) {
         self.launch = launch;
+        self.options.live.launched(launch);
         match self.spawn(launch, nodes) {
             Ok(running) => {
                 say(&format!("launch {launch}: {} ranks by {}", self.options.ranks, self.options.launcher.name()));

@@ -158,7 +158,7 @@ fn density(
 }
 
 /// How the time went: what the job did, when it failed, and its checkpoints.
-pub(super) fn timeline(story: &Story) -> String {
+pub(in crate::observe) fn timeline(story: &Story) -> String {
     let axis = Axis::of(story);
     let mut picture = Picture::new(WIDTH, 190.0, "Timeline: what the job did, when it failed, and its checkpoints");
     axis.draw(&mut picture, 20.0, 150.0);
@@ -219,7 +219,7 @@ pub(super) fn bar(story: &Story) -> String {
 }
 
 /// How far the job was at which time: it falls back where a failure undid work.
-pub(super) fn progress(story: &Story) -> String {
+pub(in crate::observe) fn progress(story: &Story) -> String {
     const HEIGHT: f64 = 260.0;
     let (top, bottom) = (24.0, HEIGHT - 40.0);
     let axis = Axis::of(story);

@@ -3,9 +3,7 @@
 //! What must hold: whatever stands in a journal is escaped; rows are bounded, and the page says how many it leaves out; without scripts nothing is
 //! missing but times in the reader's own zone.
 
-use super::{
-    PARTS, blocked, charts, interval, maybe, median, mtbf, node_time, offset, percent, spacings, span, state, taken,
-};
+use super::{PARTS, blocked, charts, interval, maybe, median, mtbf, node_time, offset, percent, spacings, span, taken};
 use crate::human;
 use crate::observe::{Alert, AttemptStory, Fault, Story, ending_words};
 use crate::picture::escape;
@@ -34,16 +32,21 @@ fn moment(at: WallTime) -> String {
 
 /// A table; `columns` says of each its heading, and whether it holds numbers.
 fn table(page: &mut String, caption: &str, columns: &[(&str, bool)], rows: &[Vec<String>]) {
-    let class = |number: bool| if number { " class=\"n\"" } else { "" };
+    // Sentences need room, numbers do not.
+    let class = |heading: &str, number: bool| match (number, heading.starts_with("what")) {
+        (true, _) => " class=\"n\"",
+        (false, true) => " class=\"t\"",
+        (false, false) => "",
+    };
     let _ = writeln!(page, "<div class=\"wide\"><table><caption>{}</caption><thead><tr>", escape(caption));
     for (heading, number) in columns {
-        let _ = write!(page, "<th scope=\"col\"{}>{}</th>", class(*number), escape(heading));
+        let _ = write!(page, "<th scope=\"col\"{}>{}</th>", class(heading, *number), escape(heading));
     }
     page.push_str("</tr></thead><tbody>\n");
     for row in rows {
         page.push_str("<tr>");
-        for (cell, (_, number)) in row.iter().zip(columns) {
-            let _ = write!(page, "<td{}>{cell}</td>", class(*number));
+        for (cell, (heading, number)) in row.iter().zip(columns) {
+            let _ = write!(page, "<td{}>{cell}</td>", class(heading, *number));
         }
         page.push_str("</tr>\n");
     }
@@ -184,7 +187,7 @@ pub fn html(story: &Story) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n\
          <title>{job}: report</title>\n<style>\n{STYLE}</style></head><body>\n<h1>{job}</h1>\n"
     );
-    let name = state(story.state);
+    let name = story.state.words();
     let class = name.split(' ').next().unwrap_or_default();
     let ran = span(story.started.until(story.last).as_secs_f64());
     let _ = writeln!(

@@ -3,16 +3,17 @@
 //! Comes in: a job's story. Goes out: one page that needs nothing else, or text for a terminal. What must hold: a page stays small and legible however long
 //! the job has lived; it says what it leaves out; a number has the digits that are known.
 
-mod charts;
+pub(in crate::observe) mod charts;
 mod html;
 mod text;
 
 pub use html::html;
 pub use text::text;
 
-use super::story::{State, Story};
+use super::story::Story;
 use crate::human;
 use piton::journal::WallTime;
+use std::path::Path;
 
 /// What each part of the time is.
 pub const PARTS: [(&str, &str); 7] = [
@@ -24,16 +25,6 @@ pub const PARTS: [(&str, &str); 7] = [
     ("restarting", "from there until the next attempt computed; also the job's own start"),
     ("waiting", "no attempt ran and none was on its way: in a queue, or resting after repeated failures"),
 ];
-
-fn state(state: State) -> &'static str {
-    match state {
-        State::Running => "running",
-        State::Finished => "finished",
-        State::Halted => "halted",
-        State::Failed => "failed",
-        State::Gone => "gone without a word",
-    }
-}
 
 /// A time in seconds, as long ones are read.
 fn span(seconds: f64) -> String {
@@ -106,4 +97,22 @@ fn median(mut numbers: Vec<f64>) -> Option<f64> {
     numbers.retain(|number| number.is_finite());
     numbers.sort_by(f64::total_cmp);
     (!numbers.is_empty()).then(|| numbers[numbers.len() / 2])
+}
+
+/// Writes a file whole or not at all: whoever looks at it meanwhile sees the one before.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let name = path.file_name().ok_or_else(|| std::io::Error::other("it is the name of no file"))?;
+    let mut partial = std::ffi::OsString::from(".");
+    partial.push(name);
+    partial.push(format!(".{}", std::process::id()));
+    let partial = path.with_file_name(partial);
+    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
+    if written.is_err() {
+        // What could not be written whole is of no use.
+        let _ = std::fs::remove_file(&partial);
+    }
+    written
 }

@@ -1,6 +1,6 @@
 //! The report as text for a terminal.
 
-use super::{PARTS, blocked, interval, maybe, median, mtbf, node_time, offset, percent, spacings, span, state, taken};
+use super::{PARTS, blocked, interval, maybe, median, mtbf, node_time, offset, percent, spacings, span, taken};
 use crate::human;
 use crate::observe::Story;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ const BAR: usize = 40;
 pub fn text(story: &Story) -> String {
     let mut text = String::new();
     let ran = story.started.until(story.last).as_secs_f64();
-    let _ = writeln!(text, "{}: {} at step {}", story.job, state(story.state), story.step);
+    let _ = writeln!(text, "{}: {} at step {}", story.job, story.state.words(), story.step);
     let _ =
         writeln!(text, "{}, {} from {} on", human::count(story.attempts.len(), "attempt"), span(ran), story.started);
     for doubt in &story.doubts {
