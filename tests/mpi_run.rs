@@ -139,30 +139,6 @@ fn strike(what: Strike, job: &Job, program: &Path, board: &Board, dice: &mut fas
     (what != Strike::KillLauncher).then_some(rank.rank)
 }
 
-/// What `piton report` tells of the job, and that an account which shares no code with it comes to the same.
-fn reported(store: &Path, job: &str) -> serde_json::Value {
-    let mut command = Command::new(common::piton());
-    command.args(["--json", "--dir"]).arg(store).args(["report", job]);
-    let output = common::run(command, common::BOUND);
-    assert!(output.status.success(), "{}", said(&output));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let mut command = Command::new("python3");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/account.py")).arg(store).arg(job);
-    let output = common::run(command, common::BOUND);
-    assert!(output.status.success(), "{}", said(&output));
-    let other: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let part = |of: &serde_json::Value, name: &str| of["parts"][name].as_f64().expect("a number");
-    let all = part(&report, "all");
-    let names = ["useful", "blocked", "slowed", "lost", "detecting", "restarting", "waiting"];
-    for name in names {
-        let (ours, theirs) = (part(&report, name), part(&other, name));
-        assert!((ours - theirs).abs() <= 1e-3 * all, "{name}: {ours} and {theirs} of {all}");
-    }
-    let sum: f64 = names.iter().map(|name| part(&report, name)).sum();
-    assert!((sum - all).abs() <= 1e-3 * all, "{sum} of {all}");
-    report
-}
-
 /// The child of the supervisor that has ranks below it.
 fn launcher(supervisor: u32, program: &Path) -> i32 {
     let path = format!("/proc/{supervisor}/task/{supervisor}/children");
@@ -222,7 +198,7 @@ fn whatever_strikes_the_job_it_ends_as_if_nothing_had() {
     }
     let detected = events.iter().filter(|event| matches!(event, Event::FailureDetected { .. })).count();
     assert_eq!(detected as u64, strikes, "{}", said(&output));
-    let report = reported(&store, "heat");
+    let report = common::reported(&store, "heat");
     let faults = report["faults"].as_array().expect("failures");
     assert_eq!(faults.len(), struck.len(), "{faults:?}");
     for ((what, rank), fault) in struck.iter().zip(faults) {

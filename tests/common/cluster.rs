@@ -32,6 +32,8 @@ pub struct Cluster {
 pub struct Order<'a> {
     /// The job's name, and that of its store.
     pub name: &'a str,
+    /// The program with its options, in the folder that all nodes share; empty: `heat`, by what follows.
+    pub program: &'a str,
     /// How far it is to compute.
     pub steps: u64,
     /// Steps between two checkpoints.
@@ -151,7 +153,7 @@ impl Cluster {
         );
         let path = self.work().join(format!("{name}.sh"));
         std::fs::write(&path, script).expect("a script");
-        self.sbatch(name, steps, &[&path.display().to_string()])
+        self.sbatch(name, steps, Self::program(&order).swap_remove(0), &[&path.display().to_string()])
     }
 
     /// Submits a ready script of `slurm/`: `sbatch` has its options, which go before those of the script.
@@ -160,17 +162,21 @@ impl Cluster {
         let mut words: Vec<String> = order.sbatch.split_ascii_whitespace().map(str::to_owned).collect();
         words.push(script.to_owned());
         words.extend(Self::program(&order));
-        self.sbatch(order.name, order.steps, &words.iter().map(String::as_str).collect::<Vec<_>>())
+        let program = Self::program(&order).swap_remove(0);
+        self.sbatch(order.name, order.steps, program, &words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     fn program(order: &Order<'_>) -> Vec<String> {
+        if !order.program.is_empty() {
+            return order.program.split(' ').map(str::to_owned).collect();
+        }
         let [steps, every, pace] = [order.steps, order.every, order.pace].map(|number| number.to_string());
         let words =
             ["./heat", "--size", "512x384", "--every", &every, "--threads", "1", "--steps", &steps, "--pace", &pace];
         words.iter().map(|word| (*word).to_owned()).collect()
     }
 
-    fn sbatch(&self, name: &str, steps: u64, words: &[&str]) -> SlurmJob<'_> {
+    fn sbatch(&self, name: &str, steps: u64, program: String, words: &[&str]) -> SlurmJob<'_> {
         let work = self.work();
         let out = work.join(format!("{name}.out"));
         let (folder, file) = (work.display().to_string(), out.display().to_string());
@@ -179,12 +185,12 @@ impl Cluster {
         let all =
             [&["exec", "ctl", "env", &store, "sbatch", "--parsable", "-D", &folder, "-o", &file][..], words].concat();
         let id = self.ok(&all);
-        SlurmJob { cluster: self, id: id.trim().to_owned(), store: work.join(name), out, steps }
+        SlurmJob { cluster: self, id: id.trim().to_owned(), store: work.join(name), out, program, steps }
     }
 }
 
 /// The line with the final state, where there is one.
-fn final_state(text: &str) -> Option<String> {
+pub fn final_state(text: &str) -> Option<String> {
     text.lines().rfind(|line| line.contains("final state: ")).map(str::to_owned)
 }
 
@@ -203,10 +209,21 @@ pub struct SlurmJob<'a> {
     pub id: String,
     store: PathBuf,
     out: PathBuf,
+    /// `./NAME`, where `NAME` is also what the program calls its job.
+    program: String,
     steps: u64,
 }
 
 impl SlurmJob<'_> {
+    fn job_name(&self) -> &str {
+        self.program.trim_start_matches("./")
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
     /// What it has printed.
     pub fn printed(&self) -> String {
         std::fs::read_to_string(&self.out).unwrap_or_default()
@@ -214,7 +231,7 @@ impl SlurmJob<'_> {
 
     /// Its checkpoints.
     pub fn job(&self) -> JobFolder {
-        Store::new(Arc::new(RealMedium::default()), &self.store).job("heat").expect("a good name")
+        Store::new(Arc::new(RealMedium::default()), &self.store).job(self.job_name()).expect("a good name")
     }
 
     /// What its journals say.
@@ -315,7 +332,8 @@ impl SlurmJob<'_> {
     /// The numbers on the host of the ranks on a node.
     pub fn ranks_on(&self, node: &str) -> Vec<i32> {
         // Launchers have its name among their words.
-        self.processes_on(node, |command| command.split(' ').next().is_some_and(|program| program.ends_with("/heat")))
+        let name = format!("/{}", self.job_name());
+        self.processes_on(node, |command| command.split(' ').next().is_some_and(|program| program.ends_with(&name)))
     }
 
     /// The numbers on the host of a node's processes with such command lines; none where it is off.
@@ -334,8 +352,8 @@ impl SlurmJob<'_> {
         in_it.filter(|number| is(&command(*number))).collect()
     }
 
-    /// Waits for the end, and holds what came out against an undisturbed run.
-    pub fn ends_well(&self) {
+    /// Waits for the end; the line with the final state.
+    pub fn ends(&self) -> Option<String> {
         let since = Instant::now();
         // One that was stopped tells its state, too.
         let at_the_end = format!("(step {})", self.steps);
@@ -343,8 +361,13 @@ impl SlurmJob<'_> {
             assert!(since.elapsed() < 3 * BOUND, "it does not end ({}): {}", self.state(), self.printed());
             thread::sleep(Duration::from_millis(50));
         }
-        let expected = self.cluster.undisturbed(self.steps);
-        assert_eq!(final_state(&self.printed()), Some(expected), "bit for bit: {}", self.printed());
+        final_state(&self.printed())
+    }
+
+    /// Waits for the end, and holds what came out against an undisturbed run.
+    pub fn ends_well(&self) {
+        let (state, expected) = (self.ends(), self.cluster.undisturbed(self.steps));
+        assert_eq!(state, Some(expected), "bit for bit: {}", self.printed());
     }
 }
 

@@ -255,3 +255,27 @@ pub fn skipped(what: &str, reason: &str) {
         let _ = writeln!(file, "{line}");
     }
 }
+
+/// What `piton report` tells of the job, and that an account which shares no code with it comes to the same.
+pub fn reported(store: &Path, job: &str) -> serde_json::Value {
+    let mut command = Command::new(piton());
+    command.args(["--json", "--dir"]).arg(store).args(["report", job]);
+    let output = run(command, BOUND);
+    assert!(output.status.success(), "{}", said(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut command = Command::new("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/account.py")).arg(store).arg(job);
+    let output = run(command, BOUND);
+    assert!(output.status.success(), "{}", said(&output));
+    let other: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let part = |of: &serde_json::Value, name: &str| of["parts"][name].as_f64().expect("a number");
+    let all = part(&report, "all");
+    let names = ["useful", "blocked", "slowed", "lost", "detecting", "restarting", "waiting"];
+    for name in names {
+        let (ours, theirs) = (part(&report, name), part(&other, name));
+        assert!((ours - theirs).abs() <= 1e-3 * all, "{name}: {ours} and {theirs} of {all}");
+    }
+    let sum: f64 = names.iter().map(|name| part(&report, name)).sum();
+    assert!((sum - all).abs() <= 1e-3 * all, "{sum} of {all}");
+    report
+}
