@@ -4,7 +4,11 @@
 
 #[cfg(feature = "mpi")]
 pub mod cluster;
+#[path = "../support/skip.rs"]
+mod skip;
 
+#[allow(unused_imports, reason = "every test uses a part of it")]
+pub use skip::skipped;
 use std::io::Read;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -242,18 +246,6 @@ pub fn descendants(ancestor: u32, program: &Path) -> Vec<i32> {
     }
     let runs = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
     family.into_iter().filter(runs).filter_map(|pid| i32::try_from(pid).ok()).collect()
-}
-
-/// Says that something can't be run here, so that the summary of all tests tells of it.
-pub fn skipped(what: &str, reason: &str) {
-    let line = format!("SKIPPED: {what}: {reason}");
-    println!("{line}");
-    if let Some(path) = std::env::var_os("PITON_TEST_SKIPS")
-        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
-    {
-        use std::io::Write;
-        let _ = writeln!(file, "{line}");
-    }
 }
 
 /// What `piton report` tells of the job, and that an account which shares no code with it comes to the same.

@@ -3,12 +3,17 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+mod skip;
+
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub use skip::skipped as skip;
+
 use piton::comm::threads::{Threads, ThreadsRank};
 use piton::journal::Event;
 use piton::medium::{Entry, Medium, MediumRead, MediumWrite, RealMedium, Stat};
 use piton::{Builder, Checkpointer, State};
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -152,17 +157,6 @@ pub fn fast_folder() -> tempfile::TempDir {
         return folder;
     }
     tempfile::tempdir().unwrap()
-}
-
-/// Says that the test `name` can't be run here, and passes.
-pub fn skip(name: &str, reason: &str) {
-    let line = format!("SKIPPED: {name}: {reason}");
-    println!("{line}");
-    if let Some(path) = std::env::var_os("PITON_TEST_SKIPS")
-        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
-    {
-        let _ = writeln!(file, "{line}");
-    }
 }
 
 /// Says that the test `name` is left to `make prove`. Not a skip: nothing is missing on this machine.

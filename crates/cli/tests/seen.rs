@@ -6,9 +6,12 @@ use common::browser::{self, Browser};
 use common::supervised::{PATIENCE, Supervised, strike, undisturbed};
 use common::{piton, skipped};
 use nix::sys::signal::Signal;
+use piton::journal::WallTime;
+use piton_cli::observe::http::{Lookup, Options, Server};
+use piton_cli::observe::{Now, RankNow, RankState, State};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -259,6 +262,71 @@ fn a_textfile_is_whole_and_has_the_name_that_is_looked_for() {
     assert!(String::from_utf8_lossy(&printed.stdout).ends_with("# EOF\n"));
 }
 
+/// A server that shows a job of so many simulated ranks on nodes of 64, one of them stopped.
+fn simulated(ranks: u32) -> Server {
+    let rank = |rank: u32| RankNow {
+        rank,
+        node: Some(format!("node{:03}", rank / 64)),
+        pid: rank + 1,
+        presence: if rank == 3 { RankState::Stuck } else { RankState::Computing },
+        step: 1000 - u64::from(rank.is_multiple_of(3)),
+        step_seconds: Some(0.1),
+        phase: None,
+        silent_seconds: 0.1,
+        mean_step_seconds: Some(0.2),
+        waiting_share: None,
+        error: None,
+    };
+    let now = Now {
+        job: "large".into(),
+        at: WallTime::now(),
+        epoch: 1,
+        state: State::Running,
+        host: Some("node000".into()),
+        world: Some(ranks),
+        started: Some(WallTime::now()),
+        step: Some(999),
+        ranks: (0..ranks).map(rank).collect(),
+        nodes: Vec::new(),
+        watched: Some(true),
+        checkpoint: None,
+        checkpoints: 0,
+        schedule: None,
+        alerts: Vec::new(),
+    };
+    let lookup = Lookup::start(move || Ok((Some(now.clone()), None))).expect("a thread");
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Server::start(Options { listen, token: None }, lookup).expect("a server")
+}
+
+#[test]
+fn ten_thousand_ranks_are_drawn_within_a_second() {
+    let Some(program) = browser::program() else { return skipped("the live page", "no chromium is installed") };
+    let server = simulated(10_000);
+    let address = format!("http://{}/", server.address());
+    let view = get(&address, "/api/v1/view");
+    println!("a view of 10,000 ranks has {} KiB", view.len() / 1024);
+    assert!(view.len() < 1 << 20, "{}", view.len());
+    let mut page = Browser::start(program);
+    page.screen(1100, 900, false, false);
+    page.open(&address);
+    page.until("view && view.heat.presence.length === 10000");
+    let drawn = "(() => { const since = performance.now(); show(); return performance.now() - since; })()";
+    let mut times: Vec<f64> = (0..5).map(|_| page.evaluate(drawn).as_f64().expect("a time")).collect();
+    times.sort_by(f64::total_cmp);
+    println!("drawn in {:.0} ms (median of 5; most {:.0} ms)", times[2], times[4]);
+    assert!(times[2] < 1000.0, "{times:?}");
+    page.evaluate("at('heat').focus()");
+    page.press("End");
+    page.until("at('rank').textContent.startsWith('Rank 9999 on node156: computing')");
+    for _ in 0..2 {
+        page.press("ArrowLeft");
+    }
+    page.until("at('rank').textContent.startsWith('Rank 9997 on ')");
+    let (folder, _keep) = pictures();
+    page.picture(&folder.join("live-large.png"));
+}
+
 #[test]
 fn top_shows_a_job_on_small_and_large_terminals() {
     if !Command::new("tmux").arg("-V").output().is_ok_and(|said| said.status.success()) {
@@ -281,7 +349,18 @@ fn top_shows_a_job_on_small_and_large_terminals() {
     let program = env!("CARGO_BIN_EXE_piton");
     let local = format!("{program} --dir {} top walk", run.path().display());
     let remote = format!("{program} top --url {address}");
-    for (name, command, width, height) in [("small", &local, "80", "24"), ("large", &remote, "200", "60")] {
+    let (few, many) = (simulated(4), simulated(4096));
+    let of = |server: &Server| format!("{program} top --url http://{}", server.address());
+    let walk = ["walk, attempt 1: running", "rank 0 on "];
+    let large = ["large, attempt 1: running", "rank 0 on node000: computing, step 999, 1 behind"];
+    for (name, command, (width, height), words) in [
+        ("store", &local, ("80", "24"), walk),
+        ("server", &remote, ("200", "60"), walk),
+        ("few-small", &of(&few), ("80", "24"), large),
+        ("few-large", &of(&few), ("200", "60"), large),
+        ("many-small", &of(&many), ("80", "24"), large),
+        ("many-large", &of(&many), ("200", "60"), large),
+    ] {
         tmux(name, &["new-session", "-d", "-s", name, "-x", width, "-y", height, command]);
         let since = Instant::now();
         let screen = || tmux(name, &["capture-pane", "-p", "-t", name]);
@@ -295,16 +374,19 @@ fn top_shows_a_job_on_small_and_large_terminals() {
                 std::thread::sleep(Duration::from_millis(50));
             }
         };
-        let text = wait("walk, attempt 1: running");
+        wait(words[0]);
+        // The last of a screen: then it is whole.
+        let text = wait("look again");
         assert!(
             text.contains("Checkpoints") && text.contains("Nodes") && text.contains("nothing is known to be wrong"),
             "{text}"
         );
         tmux(name, &["send-keys", "-t", name, "Right"]);
-        wait("rank 0 on ");
-        if name == "large" {
-            println!("{text}");
-        }
+        let text = wait(words[1]);
+        // One is the legend's.
+        let is_wide = |line: &str| line.chars().count() <= width.parse().unwrap_or(0);
+        assert!(text.lines().all(is_wide) && text.matches('X').count() == 1 + usize::from(words == large), "{text}");
+        println!("{name}:\n{text}");
         tmux(name, &["send-keys", "-t", name, "q"]);
         let gone = || !tmux(name, &["list-sessions"]).contains(&format!("{name}:"));
         while !gone() {

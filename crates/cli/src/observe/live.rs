@@ -202,6 +202,9 @@ impl Live {
     }
 }
 
+/// An agent reports so often that what it told is no older than this, seconds: that much says nothing of a rank.
+const REPORTED: f64 = 2.0;
+
 /// A rank as its node's agent told of it `since` seconds ago.
 fn shown(record: &RankRecord, node: &str, since: f64) -> RankNow {
     let (step, computed) = (f64::from(record.step_seconds), f64::from(record.compute_seconds));
@@ -220,7 +223,7 @@ fn shown(record: &RankRecord, node: &str, since: f64) -> RankNow {
         step: record.step,
         step_seconds: None,
         phase: None,
-        silent_seconds: f64::from(record.age_ms) / 1000.0 + since,
+        silent_seconds: f64::from(record.age_ms) / 1000.0 + (since - REPORTED).max(0.0),
         mean_step_seconds: has_computed.then_some(step),
         waiting_share: (has_computed && step > 0.0 && computed < step).then(|| (1.0 - computed / step).clamp(0.0, 1.0)),
         error: None,

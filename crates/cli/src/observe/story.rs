@@ -65,12 +65,8 @@ impl State {
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Self::Running => "running",
-            Self::Restarting => "restarting",
-            Self::Finished => "finished",
-            Self::Halted => "halted",
-            Self::Failed => "failed",
             Self::Gone => "gone without a word",
+            other => other.name(),
         }
     }
 }

@@ -3,7 +3,12 @@
 #![allow(dead_code, reason = "not every test file needs all of it")]
 
 pub mod browser;
+#[path = "../../../../tests/support/skip.rs"]
+mod skip;
 pub mod supervised;
+
+#[allow(unused_imports, reason = "not every test file needs all of it")]
+pub use skip::skipped;
 
 use piton::comm::Solo;
 use piton::comm::threads::{Threads, ThreadsRank};
@@ -176,16 +181,4 @@ pub fn json(folder: &Path, arguments: &[&str]) -> serde_json::Value {
 /// The folder of a checkpoint.
 pub fn checkpoint(folder: &Path, job: &str, epoch: u64, id: u64) -> PathBuf {
     folder.join(format!("{job}/{epoch:06}/{id:06}"))
-}
-
-/// Says that something can't be run here, so that the summary of all tests tells of it.
-pub fn skipped(what: &str, reason: &str) {
-    let line = format!("SKIPPED: {what}: {reason}");
-    println!("{line}");
-    if let Some(path) = std::env::var_os("PITON_TEST_SKIPS")
-        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
-    {
-        use std::io::Write;
-        let _ = writeln!(file, "{line}");
-    }
 }

@@ -95,13 +95,13 @@ pub(super) fn answer(query: &Query<'_>, known: &Known) -> Answer {
         "/api/v1/now" => known.now.as_ref().map_or_else(nothing, Answer::json),
         "/api/v1/report" => story.map_or_else(nothing, Answer::json),
         "/api/v1/view" => known.now.as_ref().map_or_else(nothing, |now| Answer::json(&View::of(now, story))),
-        "/live/timeline" => story.map_or_else(nothing, |story| drawing(charts::timeline(story))),
-        "/live/progress" => story.map_or_else(nothing, |story| drawing(charts::progress(story))),
+        "/live/timeline" => drawing(story.map(charts::timeline)),
+        "/live/progress" => drawing(story.map(charts::progress)),
         _ => Answer::text(404, "there is nothing here; /api/v1 says what there is"),
     }
 }
 
-/// For the live page to put in its place, with its styles.
-fn drawing(svg: String) -> Answer {
-    Answer::new("text/html; charset=utf-8", svg)
+/// For the live page to put in its place, with its styles; nothing where nothing is known yet.
+fn drawing(svg: Option<String>) -> Answer {
+    Answer::new("text/html; charset=utf-8", svg.unwrap_or_default())
 }
