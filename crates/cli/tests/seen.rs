@@ -83,6 +83,7 @@ fn the_live_page_follows_a_job_through_a_stopped_rank_in_a_real_browser() {
     page.until(&format!("document.querySelector('#figures b') && {step} > 20"));
     page.until("at('timeline').querySelector('svg') && at('progress').querySelector('svg')");
     page.until("document.querySelectorAll('#taken tr').length > 1");
+    page.until("document.querySelectorAll('#chain tr').length > 1 && at('chain').textContent.includes('committed')");
     // It updates by itself while the job runs.
     let (before, updates) = (page.evaluate(step), page.evaluate("Number(document.body.dataset.updates)"));
     page.until(&format!("{step} > {before} && Number(document.body.dataset.updates) > {updates}"));
@@ -291,6 +292,7 @@ fn simulated(ranks: u32) -> Server {
         watched: Some(true),
         checkpoint: None,
         checkpoints: 0,
+        chain: Vec::new(),
         schedule: None,
         alerts: Vec::new(),
     };

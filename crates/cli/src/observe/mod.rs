@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `story.rs` | everything that is known of a job, in one value |
 //! | `faults.rs` | what failed: class, place, evidence, and how long each step of the way back took |
+//! | `chain.rs` | the checkpoints in the store, and which build on which |
 //! | `live.rs` | what a supervisor knows of ranks and nodes |
 //! | `now.rs` | how a job is at this moment |
 //! | `view.rs` | what a live view shows, in few bytes |
@@ -17,6 +18,7 @@
 //! | `page/` | the live page |
 //! | `report/` | one page to read afterwards |
 
+pub mod chain;
 pub mod faults;
 pub mod http;
 pub mod live;
@@ -27,6 +29,7 @@ pub mod story;
 pub mod top;
 pub mod view;
 
+pub use chain::Kept;
 pub use faults::Fault;
 pub use live::{Live, NodeNow, NodeState, RankNow, RankState};
 pub use now::{AlertNow, CheckpointNow, Now};

@@ -3,6 +3,7 @@
 //! Comes in: the journal of its newest attempt, its checkpoints, the board of this node; where a supervisor runs, what the agents of all nodes told it. Goes
 //! out: a [`Now`]. What must hold: what can't be seen from here is missing, never made up; numbers of ranks are bounded by the boards'.
 
+use super::chain::{Kept, chain};
 use super::live::{Live, NodeNow, RankNow, RankState};
 use super::story::State;
 use piton::config::Settings;
@@ -42,8 +43,10 @@ pub struct Now {
     pub watched: Option<bool>,
     /// The newest checkpoint.
     pub checkpoint: Option<CheckpointNow>,
-    /// How many are kept.
+    /// How many are kept that one can go on from.
     pub checkpoints: usize,
+    /// The checkpoints in the store, newest first.
+    pub chain: Vec<Kept>,
     /// When the next one is due, and why then.
     pub schedule: Option<String>,
     /// What is wrong.
@@ -196,6 +199,7 @@ impl Now {
             watched: board.as_ref().map(is_watched),
             checkpoint: newest,
             checkpoints: catalogue.candidates().count(),
+            chain: chain(reader, &catalogue),
             schedule: attempt.schedule().filter(|_| runs).map(|(_, schedule)| sentence(schedule)),
             alerts: said.alerts.into_values().collect(),
         }))

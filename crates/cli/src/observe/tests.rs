@@ -381,6 +381,7 @@ pub(super) fn running(ranks: u32) -> super::Now {
         watched: Some(true),
         checkpoint: Some(super::CheckpointNow { epoch: 2, id: 2, step: 38, age_seconds: 46.0 }),
         checkpoints: 2,
+        chain: Vec::new(),
         schedule: Some("next in 10 s".into()),
         alerts: vec![super::AlertNow {
             since: time(95.0),

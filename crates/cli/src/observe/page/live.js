@@ -222,7 +222,13 @@ function show() {
   drawHeat();
   at("schedule").textContent = now.schedule || "";
   rows("taken", view.taken.slice().reverse().map((taken) => [taken.id, moment(taken.at), taken.step, span(taken.blocked), taken.latency === null ? "not yet, or never" : span(taken.latency), size(taken.bytes)]), [0, 2, 3, 4, 5]);
-  at("taken-caption").textContent = view.taken.length ? "The newest first" : "None yet";
+  at("taken-caption").textContent = view.taken.length ? "Taken lately, the newest first" : "None was taken yet";
+  rows("chain", now.chain.map((kept) => {
+    // One that is just being written is partial.
+    const bad = ["damaged", "unreadable"].includes(kept.state) || (kept.detail && kept.state !== "partial");
+    const notes = [kept.pinned ? "pinned" : "", kept.label || "", kept.detail || ""].filter((note) => note).join(", ");
+    return [kept.epoch, kept.id, kept.step, kept.age_seconds === null ? null : span(kept.age_seconds), size(kept.bytes), make("span", kept.state, bad ? "bad" : ""), kept.builds_on.join(", ") || "nothing", kept.needed_by, notes];
+  }), [0, 1, 2, 3, 4, 7]);
   nodes();
   rows("faults", view.faults.slice().reverse().map((fault) => [moment(fault.detected || fault.computed_until), fault.epoch, fault.class, fault.rank, fault.node, span(fault.detect_seconds), span(fault.recover_seconds), span(fault.lost_seconds), fault.summary]), [1, 3, 5, 6, 7]);
   at("faults-caption").textContent = view.failures ? "The newest first" + (view.failures > view.faults.length ? "; " + (view.failures - view.faults.length) + " earlier ones are in the report" : "") : "None";
