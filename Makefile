@@ -9,7 +9,8 @@ help: ## this list
 setup: ## install what the system lacks (C compiler, libclang, OpenMPI, MPICH); all others do this first
 	@scripts/setup.sh
 
-demo: setup ## kill a rank of a tsunami on 4 MPI ranks, resume it, compare to the bit (MPI=mpich: with MPICH)
+demo: ## kill a rank of a tsunami on 4 MPI ranks, resume it, compare to the bit (MPI=mpich: with MPICH)
+	@scripts/setup.sh --without-tests
 	@scripts/demo.sh
 
 test: setup ## every test: without MPI, with OpenMPI, with MPICH
@@ -18,7 +19,8 @@ test: setup ## every test: without MPI, with OpenMPI, with MPICH
 prove: setup ## every test with its long counts: more seeds, more kills, more crash points
 	@PITON_TEST_LONG=1 scripts/test.sh --show-output
 
-bench: setup ## measure a whole job (BENCH="--ranks 2 --mib 256 --json" is the default; MPI=mpich: with MPICH)
+bench: ## measure a whole job (BENCH="--ranks 2 --mib 256 --json" is the default; MPI=mpich: with MPICH)
+	@scripts/setup.sh --without-tests
 	@scripts/bench.sh
 
 doc: ## the documentation of the library, in target/doc

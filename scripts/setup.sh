@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what builds and tests need from the system: a C compiler, libclang (for the bindings of MPI), OpenMPI, MPICH and
-# Slurm. On Debian and Ubuntu with apt, as root or with a sudo that asks no password; elsewhere it says what is missing
+# Installs what builds and tests need from the system: a C compiler, libclang (for the bindings of MPI), OpenMPI, MPICH,
+# Slurm, and for tests a browser and Prometheus. On Debian and Ubuntu with apt, as root or with a sudo that asks no password; elsewhere it says what is missing
 # and succeeds, so that everything that can run without it does. Quick where all is there.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
@@ -15,17 +15,22 @@ declare -A packages=(
     [openmpi-bin]='runs ranks with OpenMPI'
     [libmpich-dev]='builds with MPICH'
     [mpich]='runs ranks with MPICH'
-    [python3]='recomputes accounts beside the program, in tests'
-    [prometheus]='scrapes metrics and plays rules, in tests'
-    [chromium]='opens the live page, in tests'
-    [tmux]='a terminal for tests'
-    [slurmctld]='tests on a Slurm cluster of namespaces'
-    [slurmd]='tests on a Slurm cluster of namespaces'
-    [slurm-client]='tests on a Slurm cluster of namespaces'
-    [munge]='tests on a Slurm cluster of namespaces'
-    [iproute2]='the network of that cluster'
-    [util-linux]='its namespaces'
 )
+# The demo and the benchmarks do without.
+if [ "${1:-}" != --without-tests ]; then
+    packages+=(
+        [python3]='recomputes accounts beside the program, in tests'
+        [prometheus]='scrapes metrics and plays rules, in tests'
+        [chromium]='opens the live page, in tests'
+        [tmux]='a terminal for tests'
+        [slurmctld]='tests on a Slurm cluster of namespaces'
+        [slurmd]='tests on a Slurm cluster of namespaces'
+        [slurm-client]='tests on a Slurm cluster of namespaces'
+        [munge]='tests on a Slurm cluster of namespaces'
+        [iproute2]='the network of that cluster'
+        [util-linux]='its namespaces'
+    )
+fi
 
 missing() {
     local package
@@ -48,7 +53,18 @@ install_packages() {
     heading "Setting up: installing $*"
     # A machine that was never updated knows no packages; one that was may know versions that are gone.
     "${apt[@]}" -q update || complain "apt-get update failed; trying with the package lists that are there"
-    "${apt[@]}" -q install -y --no-install-recommends "$@"
+    # Where one of them does not exist (Ubuntu has no package chromium), the others are wanted all the same.
+    "${apt[@]}" -q install -y --no-install-recommends "$@" || {
+        local package
+        for package in "$@"; do
+            "${apt[@]}" -q install -y --no-install-recommends "$package" || complain "could not install $package"
+        done
+    }
+    # Its tests start one of their own; nobody asked for one that runs all the time.
+    case " $* " in
+    *" prometheus "*) "${as_root[@]}" systemctl disable --now prometheus >/dev/null 2>&1 || true ;;
+    esac
+    [ -z "$(missing)" ]
 }
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
