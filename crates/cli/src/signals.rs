@@ -7,6 +7,18 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::io;
 use std::thread;
 
+/// Starts a thread that takes no signal of the process, whatever others hold back by then.
+///
+/// # Errors
+/// Those of the system.
+pub fn spawn_deaf(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    // A thread has the mask of the one that starts it.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    before.thread_set_mask()?;
+    started
+}
+
 /// Signals that are held back.
 #[derive(Debug)]
 pub struct Signals(SigSet);

@@ -132,6 +132,16 @@ fn the_live_page_follows_a_job_through_a_stopped_rank_in_a_real_browser() {
     page.until("!at('stale').hidden && at('stale').textContent.startsWith('Not up to date')");
 }
 
+#[test]
+fn a_supervisor_that_shows_its_job_hears_signals_as_ever() {
+    let (mut run, _) = shown(60_000);
+    run.rank_at(50, 0);
+    run.signal(Signal::SIGTERM);
+    let (status, _) = run.wait();
+    assert_eq!(status.code(), Some(75), "a checkpoint, and then the end: {status}");
+    assert_eq!(run.events("halted").len(), 1);
+}
+
 /// A Prometheus that scrapes `address` once a second, by the rules of `monitoring/`, once it is ready; and where it answers.
 fn prometheus(address: &str, folder: &Path) -> (Ends, String) {
     let target = address.trim_start_matches("http://").trim_end_matches('/');

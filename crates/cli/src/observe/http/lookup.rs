@@ -4,6 +4,7 @@
 //! up is looked up less often; where looking fails, or hangs, what was known before is shown, with the reason.
 
 use crate::observe::{Now, Story};
+use crate::signals::spawn_deaf;
 use piton::journal::WallTime;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,7 +87,7 @@ impl Lookup {
                 }
             }
         };
-        std::thread::Builder::new().name("piton-lookup".to_owned()).spawn(run)?;
+        spawn_deaf("piton-lookup", run)?;
         Ok(Self { known, ask, state })
     }
 

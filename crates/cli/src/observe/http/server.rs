@@ -6,6 +6,7 @@
 use super::gate::{COOKIE, Credentials, Gate, Token, Verdict};
 use super::lookup::Lookup;
 use super::routes::{self, Answer, Query};
+use crate::signals::spawn_deaf;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
@@ -99,8 +100,7 @@ impl Server {
             // A look that hangs keeps nobody here.
             runtime.shutdown_background();
         };
-        let thread =
-            std::thread::Builder::new().name("piton-http".to_owned()).spawn(run).map_err(ServerError::System)?;
+        let thread = spawn_deaf("piton-http", run).map_err(ServerError::System)?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
