@@ -132,7 +132,7 @@ impl Cluster {
         let state = states.entry(steps).or_insert_with(|| {
             let mut plain = mpirun_command(2, &self.heat);
             plain.args(["--size", "512x384", "--every", "1000000", "--threads", "1", "--dir"]);
-            plain.arg(self.work().join("undisturbed")).args(["--steps", &steps.to_string()]);
+            plain.arg(self.work().join(format!("undisturbed-{steps}"))).args(["--steps", &steps.to_string()]);
             let output = run(plain, 3 * BOUND);
             let state = final_state(&String::from_utf8_lossy(&output.stdout));
             state.unwrap_or_else(|| panic!("{}", said(&output)))
