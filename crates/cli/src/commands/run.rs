@@ -264,7 +264,7 @@ fn server(settings: &Settings, live: &Live) -> Option<Server> {
     let Listen::At(listen) = settings.http else { return None };
     match serve::start(listen, &settings.http_token, settings.clone(), Whose::Run(live.clone())) {
         Ok(server) => {
-            eprintln!("piton run: http://{}/ shows how the job is", server.address());
+            eprintln!("piton run: {} shows how the job is", server.url());
             Some(server)
         }
         Err(error) => {

@@ -52,12 +52,11 @@ impl Serve {
         });
         let token = self.token_file.as_deref().unwrap_or(&settings.http_token);
         let server = start(listen, token, settings.clone(), Whose::Job(job.clone()))?;
-        let address = server.address();
+        let url = server.url();
         if output.is_json() {
-            output.json(&serde_json::json!({ "job": job, "address": address.to_string() }))?;
+            output.json(&serde_json::json!({ "job": job, "address": url }))?;
         } else {
-            output
-                .line(format!("{job}: http://{address}/  (metrics at /metrics, queries at /api/v1; Ctrl-C ends it)"))?;
+            output.line(format!("{job}: {url}  (metrics at /metrics, queries at /api/v1; Ctrl-C ends it)"))?;
         }
         output.flush()?;
         let (told, tell) = channel();

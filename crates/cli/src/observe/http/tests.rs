@@ -169,6 +169,7 @@ fn beyond_this_machine_the_token_is_shown() {
     let error = server(None, [0, 0, 0, 0]).expect_err("everybody could ask");
     assert!(matches!(error, ServerError::NeedsToken(_)), "{error}");
     let server = server(Some(TOKEN), [0, 0, 0, 0]).expect("a server");
+    assert!(!server.url().contains("0.0.0.0") && server.url().ends_with(&format!(":{}/", server.address().port())));
     for path in ["/", "/metrics", "/healthz", "/live.js", "/nothing"] {
         let answer = get(&server, path, "");
         assert!(status(&answer) == 401 && answer.contains("www-authenticate: Bearer"), "{answer}");
