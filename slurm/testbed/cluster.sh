@@ -45,7 +45,8 @@ address() {
 }
 
 check_node() {
-    [ "$1" = ctl ] || nodes | grep -qx "$1" || fail "there is no node $1"
+    # Not by a pipe: whoever writes to one that nobody reads any more fails.
+    [ "$1" = ctl ] || [[ " $(nodes | tr '\n' ' ') " == *" $1 "* ]] || fail "there is no node $1"
 }
 
 # The host's number of a node's first process. The file that says so is believed only where that process is in the node's network: it may be of
