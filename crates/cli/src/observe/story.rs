@@ -356,6 +356,8 @@ struct Notes {
     epoch: Epoch,
     first: Option<Record>,
     launched: Vec<String>,
+    /// The first rank has gone on from a checkpoint, or begun.
+    begun: bool,
     progress: Thinned<Progress>,
     schedule: Thinned<Planned>,
     alerts: Vec<Alert>,
@@ -376,6 +378,7 @@ impl Notes {
             epoch,
             first: None,
             launched: Vec::new(),
+            begun: false,
             progress: Thinned::new(),
             schedule: Thinned::new(),
             alerts: Vec::new(),
@@ -394,9 +397,13 @@ impl Notes {
         let at = record.at;
         match &record.event {
             Event::AttemptStarted { .. } if record.rank == Some(0) => self.first = Some(record.clone()),
-            Event::Beat { step } | Event::CheckpointStarted { step, .. } | Event::Resumed { step, .. }
-                if record.rank == Some(0) =>
-            {
+            Event::FreshStart { .. } if record.rank == Some(0) => self.begun = true,
+            Event::CheckpointStarted { step, .. } | Event::Resumed { step, .. } if record.rank == Some(0) => {
+                self.begun = true;
+                self.progress.push(Progress { at, step: *step });
+            }
+            // Before that the rank is at no step.
+            Event::Beat { step } if record.rank == Some(0) && self.begun => {
                 self.progress.push(Progress { at, step: *step });
             }
             Event::Scheduled(schedule) => self.schedule.push(Planned {

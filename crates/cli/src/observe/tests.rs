@@ -175,6 +175,18 @@ pub(super) fn two_failures() -> Chronicle {
 }
 
 #[test]
+fn a_rank_that_has_yet_to_resume_is_at_no_step() {
+    let mut chronicle = two_failures();
+    chronicle.rank(4, 110.0, Event::Beat { step: 0 });
+    chronicle.starts(4, 110.0, 3, Some((2, 2, 38)));
+    chronicle.rank(4, 115.0, Event::Beat { step: 40 });
+    let story = chronicle.story();
+    let steps = |place: usize| story.attempts[place].progress.iter().map(|at| at.step).collect::<Vec<_>>();
+    assert_eq!(steps(3), [38, 40]);
+    assert_eq!(steps(0), [18, 28]);
+}
+
+#[test]
 fn a_story_tells_where_the_time_went_and_what_each_failure_cost() {
     let story = two_failures().story();
     assert_eq!((story.state, story.step, story.attempts.len()), (State::Finished, 58, 3));
