@@ -339,6 +339,16 @@ fn ten_thousand_ranks_are_drawn_within_a_second() {
     page.picture(&folder.join("live-large.png"));
 }
 
+/// A terminal's server, which ends with the test.
+struct Terminal(PathBuf);
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Where all is well it has ended by itself.
+        let _ = Command::new("tmux").arg("-S").arg(&self.0).arg("kill-server").stderr(Stdio::null()).status();
+    }
+}
+
 #[test]
 fn top_shows_a_job_on_small_and_large_terminals() {
     if !Command::new("tmux").arg("-V").output().is_ok_and(|said| said.status.success()) {
@@ -373,6 +383,7 @@ fn top_shows_a_job_on_small_and_large_terminals() {
         ("many-small", &of(&many), ("80", "24"), large),
         ("many-large", &of(&many), ("200", "60"), large),
     ] {
+        let _ends = Terminal(run.path().join(name));
         tmux(name, &["new-session", "-d", "-s", name, "-x", width, "-y", height, command]);
         let since = Instant::now();
         let screen = || tmux(name, &["capture-pane", "-p", "-t", name]);
