@@ -95,6 +95,11 @@ pub fn running(job: &JobFolder) -> anyhow::Result<Option<(Epoch, String)>> {
     Ok(claims.find_map(|(epoch, claim)| Some((epoch, evidence(job, claim)?))))
 }
 
+/// The attempt that seems to run still, if any.
+pub fn running_epoch(job: &JobFolder) -> anyhow::Result<Option<Epoch>> {
+    Ok(running(job)?.map(|(epoch, _)| epoch))
+}
+
 /// Those of the attempts `epochs` that seem to run still, and why it seems so.
 pub fn running_among(job: &JobFolder, epochs: &BTreeSet<Epoch>) -> anyhow::Result<BTreeMap<Epoch, String>> {
     let claims = job.claims()?.into_iter().filter(|(epoch, _)| epochs.contains(epoch));

@@ -36,7 +36,7 @@ impl Metrics {
             bail!("metrics have formats of their own; `piton status --json` and `piton report --json` tell the same");
         }
         let (reader, settings) = jobs::open(common, self.job.as_deref())?;
-        let running = jobs::running(reader.job())?.map(|(epoch, _)| epoch);
+        let running = jobs::running_epoch(reader.job())?;
         let Some(now) = Now::of(&reader, &settings, running, None)? else {
             eprintln!("piton: no attempt of job {:?} was ever made", reader.job().name());
             return Ok(Outcome::No);

@@ -29,7 +29,7 @@ impl Report {
     /// What is wrong with the configuration or the store; the file can't be written.
     pub fn run(&self, common: &Common, output: &mut Output) -> anyhow::Result<Outcome> {
         let (reader, _) = jobs::open(common, self.job.as_deref())?;
-        let running = jobs::running(reader.job())?.map(|(epoch, _)| epoch);
+        let running = jobs::running_epoch(reader.job())?;
         let Some(story) = Story::of(&reader, running)? else {
             eprintln!("piton: no attempt of job {:?} has left a journal", reader.job().name());
             return Ok(Outcome::No);

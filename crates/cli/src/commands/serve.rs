@@ -99,6 +99,6 @@ pub fn look(settings: &Settings, whose: &Whose) -> anyhow::Result<(Option<Now>, 
         }
     };
     let reader = jobs::reader(&settings, &job)?;
-    let running = jobs::running(reader.job())?.map(|(epoch, _)| epoch);
+    let running = jobs::running_epoch(reader.job())?;
     Ok((Now::of(&reader, &settings, running, live)?, Story::of(&reader, running)?))
 }

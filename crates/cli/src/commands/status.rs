@@ -60,7 +60,7 @@ impl Status {
 }
 
 fn look(reader: &Reader, settings: &Settings) -> anyhow::Result<Option<Now>> {
-    let running = jobs::running(reader.job())?.map(|(epoch, _)| epoch);
+    let running = jobs::running_epoch(reader.job())?;
     Now::of(reader, settings, running, None)
 }
 

@@ -710,32 +710,18 @@ impl Receiver {
         for node in &mut self.nodes {
             let seconds = now - node.heard;
             let limit = node.silence.limit() + stretch + node.late;
-            let due = match node.state {
-                State::Live => seconds > limit,
-                State::Silent { .. } if seconds > self.options.silent_most => {
-                    node.state = State::Lost;
-                    let name = Arc::clone(&node.name);
-                    self.told.push(Event::Lost { node: name, seconds, limit, confirmed: false });
-                    false
-                }
+            // Where there is a second way it is asked first, once.
+            let ask = match node.state {
+                State::Live if seconds > limit => true,
+                State::Silent { .. } if seconds > self.options.silent_most => false,
                 // Whoever was up may be gone meanwhile.
-                State::Silent { since } => now - since > limit.max(10.0),
-                State::Suspected { since, .. } => {
-                    // The second way has had its time.
-                    if within.is_none_or(|within| now - since > within) {
-                        node.state = State::Lost;
-                        let name = Arc::clone(&node.name);
-                        self.told.push(Event::Lost { node: name, seconds, limit, confirmed: false });
-                    }
-                    false
-                }
-                State::Lost | State::Gone => false,
+                State::Silent { since } if now - since > limit.max(10.0) => true,
+                // The second way has had its time.
+                State::Suspected { since, .. } if within.is_none_or(|within| now - since > within) => false,
+                _ => continue,
             };
-            if !due {
-                continue;
-            }
             let name = Arc::clone(&node.name);
-            if self.asker.is_some() {
+            if ask && self.asker.is_some() {
                 let said = matches!(node.state, State::Silent { .. });
                 node.state = State::Suspected { since: now, said };
                 suspects.push(Suspect { node: name, address: node.address, seconds });

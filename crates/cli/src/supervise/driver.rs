@@ -324,22 +324,19 @@ impl Driver {
             Line::Standing { node, changes } | Line::Changes { node, changes } => {
                 self.hear_changes(&node, self.launch, changes);
             }
-            // This node is there, whatever its agent does.
-            Line::Silent { node, seconds, .. } | Line::Lost { node, seconds, .. } if *node == *self.here => {
-                self.hear_silence(&node, seconds);
-            }
-            Line::Silent { node, seconds, .. } => self.hear_silence(&node, seconds),
-            Line::Lost { node, seconds, confirmed, .. } => {
+            Line::Lost { node, seconds, confirmed, .. } if *node != *self.here => {
                 let how = if confirmed { ", and it can't be reached" } else { "" };
                 let why = format!("nothing is heard of node {node} for {seconds:.1} s{how}");
                 self.options.live.trouble(&node, NodeState::Lost, why.clone());
-                self.outlook.lost(self.began.elapsed().as_secs_f64(), &node, why.clone());
+                self.outlook.lost(self.now(), &node, why.clone());
                 self.lost.insert(Arc::clone(&node));
                 self.inputs.push(Input::NodeLost { node: node.to_string(), why });
                 self.see_whether_all_are_gone();
             }
+            // This node is there, whatever its agent does.
+            Line::Silent { node, seconds, .. } | Line::Lost { node, seconds, .. } => self.hear_silence(&node, seconds),
             Line::Back { node, .. } => {
-                self.outlook.back(self.began.elapsed().as_secs_f64(), &node);
+                self.outlook.back(self.now(), &node);
                 self.lost.remove(&node);
                 self.end_given_up(&node, receiver);
                 self.inputs.push(Input::NodeBack { node: node.to_string() });
