@@ -14,6 +14,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A program of the tests below.
@@ -273,8 +275,21 @@ fn a_textfile_is_whole_and_has_the_name_that_is_looked_for() {
     assert!(String::from_utf8_lossy(&printed.stdout).ends_with("# EOF\n"));
 }
 
-/// A server that shows a job of so many simulated ranks on nodes of 64, one of them stopped.
+/// A server that shows a job of so many simulated ranks.
 fn simulated(ranks: u32) -> Server {
+    let now = computing(ranks);
+    shows(move || Some(now.clone()))
+}
+
+/// A server of what `look` finds.
+fn shows(mut look: impl FnMut() -> Option<Now> + Send + 'static) -> Server {
+    let lookup = Lookup::start(move || Ok((look(), None))).expect("a thread");
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Server::start(Options { listen, token: None }, lookup).expect("a server")
+}
+
+/// A job that computes, on nodes of 64 ranks, one of them stopped.
+fn computing(ranks: u32) -> Now {
     let rank = |rank: u32| RankNow {
         rank,
         node: Some(format!("node{:03}", rank / 64)),
@@ -288,7 +303,7 @@ fn simulated(ranks: u32) -> Server {
         waiting_share: None,
         error: None,
     };
-    let now = Now {
+    Now {
         job: "large".into(),
         at: WallTime::now(),
         epoch: 1,
@@ -305,10 +320,23 @@ fn simulated(ranks: u32) -> Server {
         chain: Vec::new(),
         schedule: None,
         alerts: Vec::new(),
-    };
-    let lookup = Lookup::start(move || Ok((Some(now.clone()), None))).expect("a thread");
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Server::start(Options { listen, token: None }, lookup).expect("a server")
+    }
+}
+
+#[test]
+fn a_page_that_is_opened_before_the_first_attempt_waits_for_it() {
+    let Some(program) = browser::program() else { return skipped("the live page", "no chromium is installed") };
+    let is_there = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_there);
+    let server = shows(move || asked.load(Ordering::Relaxed).then(|| computing(4)));
+    let mut page = Browser::start(program);
+    page.open(&format!("http://{}/", server.address()));
+    page.until("Number(document.body.dataset.updates) >= 1");
+    assert_eq!(page.evaluate("at('summary').textContent"), "No attempt of the job is known yet.");
+    assert_eq!(page.evaluate("at('stale').hidden"), true, "there is nothing that could be out of date");
+    is_there.store(true, Ordering::Relaxed);
+    page.until("view && view.heat.presence.length === 4 && at('job').textContent === 'large'");
+    assert_eq!(page.complaints, [] as [String; 0]);
 }
 
 #[test]

@@ -105,8 +105,8 @@ fn fetch(agent: &ureq::Agent, address: &str, token: Option<&Token>) -> Looked {
     let text = answer.body_mut().with_config().limit(LONGEST).read_to_string();
     let text = text.with_context(|| format!("the answer of {address} can't be read"))?;
     match status {
-        200 => Ok(Some(serde_json::from_str(&text).with_context(|| format!("{address} answers something else"))?)),
-        404 => Ok(None),
+        // Null before the first attempt.
+        200 => serde_json::from_str(&text).with_context(|| format!("{address} answers something else")),
         _ => bail!("{address} answers {status}: {}", text.trim()),
     }
 }

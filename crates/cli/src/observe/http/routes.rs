@@ -62,14 +62,14 @@ const PATHS: [(&str, &str); 7] = [
     ("/healthz", "whether this server can look"),
     ("/api/v1/now", "how the job is: ranks, nodes, the newest checkpoint, alerts"),
     ("/api/v1/report", "all that became of it: attempts, parts of the time, failures, alerts, nodes"),
-    ("/api/v1/view", "what the live page shows"),
+    ("/api/v1/view", "what the live page shows; null before the first attempt"),
 ];
 
 /// The answer.
 pub(super) fn answer(query: &Query<'_>, known: &Known) -> Answer {
     let story = known.story.as_deref();
     let nothing = || {
-        let why = known.problem.as_deref().unwrap_or("the job has made no attempt yet");
+        let why = known.problem.as_deref().unwrap_or("no attempt of the job is known yet");
         Answer::text(if known.problem.is_some() { 503 } else { 404 }, why)
     };
     match query.path {
@@ -94,7 +94,12 @@ pub(super) fn answer(query: &Query<'_>, known: &Known) -> Answer {
         }),
         "/api/v1/now" => known.now.as_ref().map_or_else(nothing, Answer::json),
         "/api/v1/report" => story.map_or_else(nothing, Answer::json),
-        "/api/v1/view" => known.now.as_ref().map_or_else(nothing, |now| Answer::json(&View::of(now, story))),
+        "/api/v1/view" => match &known.now {
+            Some(now) => Answer::json(&View::of(now, story)),
+            // A page that is opened as soon as there is an address is no mistake, which browsers would take any other status for.
+            None if known.problem.is_none() => Answer::json(&None::<View>),
+            None => nothing(),
+        },
         "/live/timeline" => drawing(story.map(charts::timeline)),
         "/live/progress" => drawing(story.map(charts::progress)),
         _ => Answer::text(404, "there is nothing here; /api/v1 says what there is"),

@@ -78,6 +78,9 @@ fn before_there_is_anything_it_says_so() {
     assert_eq!((ask("/api/v1/now", &nothing), ask("/report", &nothing), ask("/healthz", &nothing)), (404, 404, 200));
     assert_eq!((ask("/api/v1/now", &broken), ask("/report", &broken), ask("/healthz", &broken)), (503, 503, 503));
     assert_eq!((ask("/", &broken), ask("/metrics", &broken)), (200, 200));
+    // The page is open before the job is there, which is no mistake.
+    assert_eq!(answer(&Query { path: "/api/v1/view", accept: "" }, &nothing).body, "null");
+    assert_eq!(ask("/api/v1/view", &broken), 503);
 }
 
 #[test]

@@ -257,9 +257,16 @@ async function draw() {
 
 async function update() {
   try {
-    view = await (await ask("/api/v1/view")).json();
-    show();
-    await draw();
+    const newest = await (await ask("/api/v1/view")).json();
+    if (newest) {
+      view = newest;
+      show();
+      await draw();
+    } else if (view) {
+      throw new Error("the job is gone");
+    } else {
+      at("summary").textContent = "No attempt of the job is known yet.";
+    }
     at("stale").hidden = true;
     document.body.dataset.updates = String(Number(document.body.dataset.updates || 0) + 1);
   } catch (problem) {
