@@ -17,6 +17,10 @@
 # 300 s before the time is up, and up to 60 s earlier, piton is told: it has a last checkpoint taken, and ends with status 75 after it has given the job back.
 #SBATCH --signal=B:USR1@300
 
+# MPICH before 4.2 hangs in MPI_Finalize now and then. Ranks that live on so long after the job has finished are ended; give them longer
+# where the program itself has more to do then.
+export PITON_LINGER_MAX=${PITON_LINGER_MAX:-10min}
+
 [ $# -gt 0 ] || { echo "sbatch SCRIPT PROGRAM ARGUMENTS..." >&2; exit 2; }
 # It takes the script's place, so that Slurm's signals come to it; --resume goes on from the newest checkpoint, where there is one.
 exec piton run --spares 1 --requeue --mpi pmi2 --resume -- "$@"

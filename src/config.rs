@@ -300,6 +300,8 @@ settings! {
         "a node that failed so often gets no ranks any more from `piton run`";
     quarantine_for: Duration = "7d", "PITON_QUARANTINE_FOR", Form::Time { least: Duration::from_secs(1), most: YEAR, zero: None },
         "for so long a failure of a node counts, also for other jobs of the store";
+    linger_max: Duration = "off", "PITON_LINGER_MAX", Form::Time { least: Duration::from_secs(1), most: YEAR, zero: Some("off") },
+        "`piton run` ends ranks that live on so long after their job has finished, as where they hang in `MPI_Finalize`; those that have stopped with a checkpoint within a minute anyway";
     http: Listen = "off", "PITON_HTTP", Form::Listen,
         "where `piton run` answers queries, and shows metrics and a live page: an address with a port, 0 for any that is free";
     http_token: PathBuf = "none", "PITON_HTTP_TOKEN", Form::File { none: "none" },

@@ -182,8 +182,10 @@ impl Cluster {
         let (folder, file) = (work.display().to_string(), out.display().to_string());
         // Slurm hands on what `sbatch` has in its environment.
         let store = format!("PITON_DIR={name}");
-        let all =
-            [&["exec", "ctl", "env", &store, "sbatch", "--parsable", "-D", &folder, "-o", &file][..], words].concat();
+        // MPICH 4.0 hangs in `MPI_Finalize` now and then.
+        let linger = "PITON_LINGER_MAX=20s";
+        let env = ["exec", "ctl", "env", &store, linger, "sbatch", "--parsable", "-D", &folder, "-o", &file];
+        let all = [&env[..], words].concat();
         let id = self.ok(&all);
         SlurmJob { cluster: self, id: id.trim().to_owned(), store: work.join(name), out, program, steps }
     }

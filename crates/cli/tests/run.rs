@@ -69,6 +69,28 @@ fn asked_to_stop_it_stops_with_a_checkpoint_and_goes_on_another_time() {
 }
 
 #[test]
+fn ranks_that_hang_when_all_is_done_are_ended() {
+    let lingers = [("PITON_TEST_LINGERS", "1"), ("PITON_LINGER_MAX", "1s")];
+    let mut run = Supervised::start(60, &lingers);
+    let (status, said) = run.wait();
+    assert!(status.success(), "{status}: {said}");
+    assert!(
+        said.contains("the job has finished ") && said.contains(" s ago, and its ranks have not ended: they are ended"),
+        "{said}"
+    );
+    assert_eq!(run.result(), undisturbed(60));
+    assert_eq!(run.events("supervisor_ended")[0]["outcome"], "finished");
+    assert_eq!(run.events("failure_detected").len(), 0);
+    // Those that were to stop, too: the job can go on another time.
+    let mut run = Supervised::start(60_000, &lingers);
+    run.rank_at(20, 0);
+    run.signal(Signal::SIGTERM);
+    let (status, said) = run.wait();
+    assert_eq!(status.code(), Some(75), "{said}");
+    assert!(said.contains("the job has stopped with a checkpoint ") && said.contains("they are ended"), "{said}");
+}
+
+#[test]
 fn interrupted_twice_it_ends_at_once() {
     let mut run = Supervised::start(1_000_000, &[]);
     let rank = run.rank_at(20, 0);

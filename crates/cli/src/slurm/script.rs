@@ -268,6 +268,14 @@ impl Wanted {
             put("export PITON_DIR=${PITON_DIR:-piton}/$SLURM_ARRAY_TASK_ID");
             put("");
         }
+        if self.mpi.as_deref() == Some("pmi2") {
+            put(
+                "# MPICH before 4.2 hangs in MPI_Finalize now and then. Ranks that live on so long after the job has finished are ended; give them longer",
+            );
+            put("# where the program itself has more to do then.");
+            put("export PITON_LINGER_MAX=${PITON_LINGER_MAX:-10min}");
+            put("");
+        }
         let mut line = String::from("exec piton run");
         // Never fails, into a text.
         let _ = (self.spares > 0).then(|| write!(line, " --spares {}", self.spares));

@@ -75,6 +75,8 @@ pub struct Options {
     pub nodes_per_launch: usize,
     /// Whether it may do with fewer, where they are short: nodes get more ranks then.
     pub oversubscribe: bool,
+    /// Whether a batch system runs this, which kills everything a while after SIGTERM.
+    pub in_batch: bool,
     /// When the batch system takes the nodes away, in seconds since the start of 1970, where that is known.
     pub end: Option<u64>,
     /// Whether agents are to give the job back where the batch script's own node is lost.
@@ -306,7 +308,8 @@ impl Driver {
             Heard::Signal(Signal::SIGUSR2) => self.inputs.push(Input::Wanted(Wish::Checkpoint)),
             Heard::Signal(signal) => {
                 say(&format!("{signal}: a checkpoint, and then the end"));
-                self.inputs.push(Input::Wanted(Wish::Stop));
+                let in_haste = self.options.in_batch && signal == Signal::SIGTERM;
+                self.inputs.push(Input::Wanted(if in_haste { Wish::StopInHaste } else { Wish::Stop }));
             }
         }
     }
@@ -467,6 +470,10 @@ impl Driver {
                     let reason = reason.chars().take(500).collect();
                     receiver.order_all(&ToAgent::StopAttempt { launch, reason, grace: 0.0 });
                     self.end_launchers(launch, LAST_SAY);
+                }
+                Action::Look { launch } => {
+                    let mark = self.store.mark(launch);
+                    self.inputs.push(Input::Lingers { launch, mark });
                 }
                 Action::Ask { halt } => self.ask(halt),
                 Action::Tell { launch, event } => self.store.tell(launch, event),

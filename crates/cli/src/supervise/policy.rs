@@ -18,12 +18,16 @@
 //! ```
 //!
 //! In `ending` the ranks are killed wherever an agent can reach them; what can't be reached is not waited for.
+//!
+//! Ranks that have left their job and live on are asked about after a minute, and sooner where a batch system is about to kill everything: where they have stopped with a checkpoint they are ended, so that the job
+//! can be given back; where the job has finished they may still have something to do, and only the user knows for how long.
 
 use super::nodes::NodeBook;
 use piton::journal::Event;
 use piton::watch::{Action as Wanted, Finding};
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// How long agents get to say what has happened, once the launcher has ended by itself, seconds.
 const SETTLE: f64 = 0.5;
@@ -45,6 +49,11 @@ const NEVER_COMPUTED: usize = 4;
 const NEVER_COMPUTED_OWN: usize = 2;
 /// So many launches in a row that the program itself ended at the same step are enough.
 const SAME_STEP: usize = 3;
+/// Ranks that have all left their job, and whose launcher does not end, get so long, seconds. MPICH before 4.2 hangs in `MPI_Finalize` now and then:
+/// <https://github.com/pmodels/mpich/pull/6596>.
+const LINGER: f64 = 60.0;
+/// And so long where a batch system kills everything in a while, seconds: Slurm's `KillWait` is 30 s by default, and counts from its SIGTERM.
+const LINGER_IN_HASTE: f64 = 3.0;
 /// Launches that are remembered.
 const REMEMBERED: usize = 64;
 const HOUR: f64 = 3600.0;
@@ -56,6 +65,8 @@ pub struct Limits {
     pub launches: u32,
     /// Launches within an hour; 0: no limit.
     pub launches_per_hour: u32,
+    /// How long ranks may live on once their job has finished; none: as long as they want.
+    pub linger: Option<Duration>,
 }
 
 /// How a process ended.
@@ -130,6 +141,8 @@ pub enum Wish {
     Stop,
     /// The same, since the time is nearly up: it is to go on as soon as it can.
     TimeUp,
+    /// The same, and in haste: a batch system has told it to end, and kills it in a while.
+    StopInHaste,
     /// The end, now.
     StopNow,
     /// A checkpoint.
@@ -171,6 +184,13 @@ pub enum Input {
     Gone {
         /// The launch.
         launch: u32,
+    },
+    /// What the store says of an attempt whose ranks have left, and whose launcher lives on.
+    Lingers {
+        /// The launch.
+        launch: u32,
+        /// What it says.
+        mark: Mark,
     },
     /// Nothing is heard of a node any more.
     NodeLost {
@@ -229,6 +249,11 @@ pub enum Action {
         launch: u32,
         /// Why.
         reason: String,
+    },
+    /// Look up what the store says of this launch's attempt, and tell by [`Input::Lingers`].
+    Look {
+        /// The launch.
+        launch: u32,
     },
     /// Ask the ranks for a checkpoint, and whether they are to stop then.
     Ask {
@@ -348,6 +373,8 @@ struct Launch {
     /// The last of what it printed that tells of something wrong.
     evidence: Vec<String>,
     gone: bool,
+    /// Since when all ranks have left while nothing was wrong, and when to look what they have left for.
+    left: Option<(f64, f64)>,
     failure: Option<Failure>,
     /// All ranks of a node wait, and nobody has said for whom: what was found, by when it is taken at its word, and the step.
     waits: Option<(String, f64, Option<u64>)>,
@@ -365,6 +392,7 @@ impl Launch {
             ended: None,
             evidence,
             gone: false,
+            left: None,
             failure: None,
             waits: None,
         }
@@ -410,6 +438,8 @@ pub struct Policy {
     leaving: bool,
     /// It is to stop for want of time, not of will.
     soon: bool,
+    /// It is killed in a while.
+    in_haste: bool,
     /// Where it is to stop, and its ranks have not come by then, it is ended.
     leave_by: f64,
     out: Vec<Action>,
@@ -438,6 +468,7 @@ impl Policy {
             named: None,
             leaving: false,
             soon: false,
+            in_haste: false,
             leave_by: f64::INFINITY,
             out: Vec::new(),
         }
@@ -478,6 +509,12 @@ impl Policy {
                     self.fail(now, "RanksDeadLocked", summary, Place::default());
                 }
             }
+            Phase::Running if self.current.left.is_some_and(|(_, look)| now >= look) => {
+                if let Some((_, look)) = &mut self.current.left {
+                    *look = f64::INFINITY;
+                }
+                self.out.push(Action::Look { launch: self.current.number });
+            }
             Phase::Running if self.starts_too_long(now) => {
                 let seconds = now - self.current.at;
                 let summary = format!("the ranks have not come for {seconds:.0} s since they were launched");
@@ -497,7 +534,11 @@ impl Policy {
                 let start = self.start_limit().map_or(f64::INFINITY, |limit| self.current.at + limit);
                 Some(start.min(self.leave_by)).filter(|next| next.is_finite())
             }
-            Phase::Running => self.current.waits.as_ref().map(|(_, until, _)| *until),
+            Phase::Running => {
+                let waits = self.current.waits.as_ref().map_or(f64::INFINITY, |(_, until, _)| *until);
+                let look = self.current.left.map_or(f64::INFINITY, |(_, look)| look);
+                Some(waits.min(look)).filter(|next| next.is_finite())
+            }
             Phase::Over => None,
         }
     }
@@ -581,9 +622,17 @@ impl Policy {
             }
             Input::Gone { launch } if launch == current => {
                 self.current.gone = true;
-                if matches!(self.phase, Phase::Ending { .. }) {
-                    self.after_the_end(now);
+                match self.phase {
+                    Phase::Ending { .. } => self.after_the_end(now),
+                    Phase::Running => {
+                        let look = now + self.linger_at_first();
+                        self.current.left.get_or_insert((now, look));
+                    }
+                    _ => {}
                 }
+            }
+            Input::Lingers { launch, mark } if launch == current && self.phase == Phase::Running => {
+                self.linger(now, mark);
             }
             Input::NodeLost { node, why } => {
                 self.nodes.lost(&node);
@@ -633,6 +682,10 @@ impl Policy {
         if self.current.waits.as_ref().is_some_and(|(_, _, at)| Some(step) > *at) {
             self.current.waits = None;
         }
+        // A program may take up its job anew.
+        if Some(step) > self.current.step {
+            self.current.left = None;
+        }
         self.current.step = Some(step);
         // What a launch did before it failed may be told of only now.
         if first
@@ -677,23 +730,68 @@ impl Policy {
         match (self.phase, mark) {
             // Whatever failed just before: it has come to its end.
             (_, Mark::Finished) => self.over(Outcome::Finished(status.code())),
-            (Phase::Running | Phase::Settling { .. }, Mark::Halted { signalled }) => {
-                // A batch system tells the ranks alone that a more important job wants their nodes.
-                let taken_away = signalled && !self.leaving;
-                self.soon |= taken_away;
-                let why = if taken_away {
-                    "its ranks were told by a signal to stop, and did with a checkpoint"
-                } else {
-                    "it stopped with a checkpoint, as it was asked to"
-                };
-                self.explain(false, why);
-                self.over_for_now(why.to_owned());
-            }
+            (Phase::Running | Phase::Settling { .. }, Mark::Halted { signalled }) => self.halted(signalled),
             (Phase::Running | Phase::Settling { .. }, Mark::Nothing) => {
                 self.phase = Phase::Settling { until: now + SETTLE };
             }
             (Phase::Ending { .. }, _) if self.current.gone => self.after_the_end(now),
             _ => {}
+        }
+    }
+
+    /// The job has stopped with a checkpoint.
+    fn halted(&mut self, signalled: bool) {
+        // A batch system tells the ranks alone that a more important job wants their nodes.
+        let taken_away = signalled && !self.leaving;
+        self.soon |= taken_away;
+        let why = if taken_away {
+            "its ranks were told by a signal to stop, and did with a checkpoint"
+        } else {
+            "it stopped with a checkpoint, as it was asked to"
+        };
+        self.explain(false, why);
+        self.over_for_now(why.to_owned());
+    }
+
+    /// How long ranks that have left may live on until somebody looks why.
+    fn linger_at_first(&self) -> f64 {
+        if self.in_haste {
+            return LINGER_IN_HASTE;
+        }
+        self.limits.linger.map_or(LINGER, |most| most.as_secs_f64().min(LINGER))
+    }
+
+    /// All ranks have left, and their launcher lives on.
+    fn linger(&mut self, now: f64, mark: Mark) {
+        let Some((since, look)) = &mut self.current.left else { return };
+        let seconds = now - *since;
+        let end = |policy: &mut Self, what: &str| {
+            let reason = format!("{what} {seconds:.0} s ago, and its ranks have not ended");
+            policy.say(format!("{reason}: they are ended"));
+            policy.out.push(Action::End { launch: policy.current.number, reason });
+        };
+        match (mark, self.limits.linger) {
+            (Mark::Halted { signalled }, _) => {
+                end(self, "the job has stopped with a checkpoint");
+                self.halted(signalled);
+            }
+            (Mark::Finished, most) if self.in_haste || most.is_some_and(|most| seconds >= most.as_secs_f64()) => {
+                end(self, "the job has finished");
+                self.over(Outcome::Finished(0));
+            }
+            (Mark::Finished, most) => {
+                let end = most.map(|most| *since + most.as_secs_f64());
+                *look = end.unwrap_or(f64::INFINITY);
+                let then = match most {
+                    Some(most) => format!("they are ended after {:.0} s (setting `linger_max`)", most.as_secs_f64()),
+                    None => "the setting `linger_max` says when they are to be ended".to_owned(),
+                };
+                self.say(format!(
+                    "the job has finished {seconds:.0} s ago, and its ranks have not ended: they have more to do, or hang, in `MPI_Finalize` perhaps; {then}"
+                ));
+            }
+            // A program may do without `finish`.
+            (Mark::Nothing, _) => {}
         }
     }
 
@@ -866,7 +964,7 @@ impl Policy {
                 "the program itself has ended {same} times in a row at step {step}, which is a fault of its own"
             ));
         }
-        let Limits { launches, launches_per_hour } = self.limits;
+        let Limits { launches, launches_per_hour, .. } = self.limits;
         if launches > 0 && self.current.number >= launches {
             return Some(format!("it was launched {launches} times, which is the limit"));
         }
@@ -890,11 +988,17 @@ impl Policy {
                     .push(Action::End { launch: self.current.number, reason: "the user stops it at once".to_owned() });
                 self.over(Outcome::Stopped);
             }
-            Wish::Stop | Wish::TimeUp if matches!(self.phase, Phase::Resting { .. }) => {
+            Wish::Stop | Wish::TimeUp | Wish::StopInHaste if matches!(self.phase, Phase::Resting { .. }) => {
                 self.over_for_now("it was stopped before it was launched again".to_owned());
             }
-            Wish::Stop | Wish::TimeUp => {
+            Wish::Stop | Wish::TimeUp | Wish::StopInHaste => {
                 self.leaving = true;
+                self.in_haste |= wish == Wish::StopInHaste;
+                let look = now + self.linger_at_first();
+                // Ranks that it was told of by then are in haste, too.
+                if let Some((_, at)) = &mut self.current.left {
+                    *at = at.min(look);
+                }
                 match self.current.came {
                     // Whoever is being ended would leave the request to the next attempt.
                     _ if self.phase != Phase::Running => {}
@@ -921,7 +1025,7 @@ mod tests {
     use super::*;
     use piton::watch::{Labels, Severity};
 
-    const LIMITS: Limits = Limits { launches: 50, launches_per_hour: 20 };
+    const LIMITS: Limits = Limits { launches: 50, launches_per_hour: 20, linger: None };
 
     fn policy(names: &[&str], wanted: usize) -> Policy {
         let nodes = NodeBook::new(names.iter().map(|name| (*name).to_owned()).collect(), 2);
@@ -1144,6 +1248,86 @@ mod tests {
         }
     }
 
+    /// A job whose ranks have left at 100 s, while their launcher lives on; what is done at once when the store says this of it, and at what time.
+    fn lingers(linger: Option<u64>, mark: Mark) -> (Policy, f64, Vec<Action>) {
+        let nodes = NodeBook::new(vec!["n1".to_owned()], 2);
+        let limits = Limits { linger: linger.map(Duration::from_secs), ..LIMITS };
+        let mut policy = Policy::new(limits, nodes, 1..=1, Some(4));
+        policy.begin(0.0);
+        policy.take(1.0, Input::Came { launch: 1, world: 4 });
+        policy.take(2.0, Input::Step { launch: 1, step: 5 });
+        for at in [100.0, 101.0] {
+            assert_eq!(policy.take(at, Input::Gone { launch: 1 }), []);
+            // Reports go on, with the last step.
+            assert_eq!(policy.take(at, Input::Step { launch: 1, step: 5 }), []);
+        }
+        let at = policy.next().expect("it is looked after");
+        assert_eq!(policy.advance(at - 0.1), []);
+        assert_eq!(policy.advance(at), [Action::Look { launch: 1 }]);
+        assert_eq!(policy.advance(at), [], "once");
+        let done = policy.take(at + 0.1, Input::Lingers { launch: 1, mark });
+        (policy, at, done)
+    }
+
+    fn ends(actions: &[Action]) -> bool {
+        actions.iter().any(|action| matches!(action, Action::End { launch: 1, .. }))
+    }
+
+    #[test]
+    fn ranks_that_have_stopped_with_a_checkpoint_and_live_on_do_not_hold_up_the_job() {
+        for (linger, at) in [(None, 160.0), (Some(20), 120.0), (Some(600), 160.0)] {
+            let (_, asked, done) = lingers(linger, Mark::Halted { signalled: true });
+            assert_eq!(asked, at);
+            let again = matches!(outcome(&done), Some(Outcome::Again { soon: true, .. }));
+            assert!(again && ends(&done), "given back as ever: {done:?}");
+        }
+    }
+
+    #[test]
+    fn ranks_that_live_on_after_the_end_are_ended_only_where_that_is_wanted() {
+        let (mut policy, at, done) = lingers(None, Mark::Finished);
+        assert!(at == 160.0 && matches!(&done[..], [Action::Say(_)]), "{done:?}");
+        assert_eq!((policy.next(), policy.advance(1e6)), (None, vec![]), "they may have something to do");
+        let end = Input::Ended { launch: 1, status: Status::Exit(0), mark: Mark::Finished, evidence: vec![] };
+        assert_eq!(outcome(&policy.take(1e6, end)), Some(&Outcome::Finished(0)));
+        // Told after a minute, ended after ten.
+        let (mut policy, _, done) = lingers(Some(600), Mark::Finished);
+        assert!(matches!(&done[..], [Action::Say(_)]), "{done:?}");
+        assert_eq!(policy.next(), Some(700.0));
+        assert_eq!(policy.advance(700.0), [Action::Look { launch: 1 }]);
+        let done = policy.take(700.1, Input::Lingers { launch: 1, mark: Mark::Finished });
+        assert!(ends(&done) && outcome(&done) == Some(&Outcome::Finished(0)), "{done:?}");
+        let (_, at, done) = lingers(Some(20), Mark::Finished);
+        assert!(at == 120.0 && outcome(&done) == Some(&Outcome::Finished(0)), "{done:?}");
+    }
+
+    #[test]
+    fn where_all_is_killed_in_a_while_nobody_is_waited_for() {
+        for (told, gone, look) in [(50.0_f64, 100.0_f64, 103.0), (100.0, 50.0, 103.0)] {
+            for mark in [Mark::Halted { signalled: true }, Mark::Finished] {
+                let mut policy = policy(&["n1"], 1);
+                policy.begin(0.0);
+                policy.take(1.0, Input::Came { launch: 1, world: 4 });
+                let mut told = [(told, Input::Wanted(Wish::StopInHaste)), (gone, Input::Gone { launch: 1 })];
+                told.sort_by(|one, other| one.0.total_cmp(&other.0));
+                told.into_iter().for_each(|(at, input)| drop(policy.take(at, input)));
+                assert_eq!(policy.next(), Some(look));
+                assert_eq!(policy.advance(look), [Action::Look { launch: 1 }]);
+                let done = policy.take(look, Input::Lingers { launch: 1, mark });
+                assert!(ends(&done) && outcome(&done).is_some(), "{done:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_leaves_its_job_for_a_while_is_let_be() {
+        let (policy, _, done) = lingers(Some(20), Mark::Nothing);
+        assert_eq!((done, policy.next()), (vec![], None), "it may do without `finish`");
+        let (mut policy, ..) = lingers(Some(600), Mark::Finished);
+        policy.take(200.0, Input::Step { launch: 1, step: 6 });
+        assert_eq!(policy.next(), None, "it computes again");
+    }
+
     #[test]
     fn rests_grow_until_something_new_is_computed() {
         let mut policy = policy(&["n1"], 1);
@@ -1163,9 +1347,10 @@ mod tests {
 
     #[test]
     fn limits_are_kept() {
-        for (limits, most) in
-            [(Limits { launches: 3, launches_per_hour: 0 }, 3), (Limits { launches: 0, launches_per_hour: 5 }, 5)]
-        {
+        for (limits, most) in [
+            (Limits { launches: 3, launches_per_hour: 0, ..LIMITS }, 3),
+            (Limits { launches: 0, launches_per_hour: 5, ..LIMITS }, 5),
+        ] {
             let mut policy = Policy::new(limits, NodeBook::new(vec!["n1".into()], 0), 1..=1, None);
             policy.begin(0.0);
             let mut now = 0.0;
