@@ -316,8 +316,8 @@ impl Agreement {
         Ok(())
     }
 
-    /// Takes the verdict that is due. The next vote is cast after as many ticks as the pace asks for, and no later than
-    /// `limit` ticks from now; [`Self::stop`] prevents it.
+    /// Takes the verdict that is due. The next vote is cast after as many ticks as the pace asks for, no later than
+    /// `limit` ticks from now, and no further ahead than ticks were counted so far; [`Self::stop`] prevents it.
     ///
     /// # Errors
     /// [`CommError`]; nothing collective follows then.
@@ -333,8 +333,10 @@ impl Agreement {
         };
         let verdict = Verdict::decode(&round);
         let target = u64::try_from(self.pace.target.as_nanos()).unwrap_or(u64::MAX);
-        // Before the first timing there is nothing to go by: ask again soon.
-        let gap = target.checked_div(verdict.nanoseconds_per_tick).unwrap_or(1).clamp(1, self.pace.ticks_max);
+        // Before the first timing there is nothing to go by: ask again soon. And few ticks tell little of those to come: one that is
+        // called before the first step takes no time at all.
+        let most = self.pace.ticks_max.min(self.tick);
+        let gap = target.checked_div(verdict.nanoseconds_per_tick).unwrap_or(1).clamp(1, most.max(1));
         let gap = limit(&verdict).map_or(gap, |limit| gap.min(limit));
         // A vote may be cast at the very tick of a verdict, but not with no lag: that would be the same round again.
         let gap = if self.lag == 0 { gap.max(1) } else { gap };
@@ -493,6 +495,23 @@ mod tests {
         }
         assert_eq!(votes[0], 1);
         assert!(votes.windows(2).all(|pair| (1..=3).contains(&(pair[1] - pair[0]))), "{votes:?}");
+    }
+
+    #[test]
+    fn a_short_first_step_does_not_put_off_what_comes_after_it() {
+        // A tick before the first step, say, while the steps themselves take minutes.
+        let pace = Pace { target: Duration::from_secs(1000), ticks_max: 10_000, ..PACE };
+        let mut agreement = Agreement::new(Box::<Solo>::default(), 0, pace);
+        let mut votes = Vec::new();
+        for _ in 0..40_000 {
+            if !agreement.idle_tick() {
+                votes.push(agreement.tick());
+                agreement.post(&Vote::default()).unwrap();
+                agreement.take(|_| None).unwrap();
+            }
+        }
+        // A machine that is busy makes it ask sooner.
+        assert!(votes[0] == 1 && votes.windows(2).all(|pair| pair[1] <= 2 * pair[0]), "{votes:?}");
     }
 
     #[test]
