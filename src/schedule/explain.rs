@@ -45,6 +45,7 @@ fn seen(failures: f64, seconds: f64) -> String {
 #[must_use]
 pub fn sentence(schedule: &Schedule) -> String {
     let mut text = match schedule.next_seconds {
+        Some(next) if next <= 0.0 => "next now: ".to_owned(),
         Some(next) => format!("next in {}: ", span(next)),
         None => "none by time: ".to_owned(),
     };

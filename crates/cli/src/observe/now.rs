@@ -8,7 +8,7 @@ use super::live::{Live, NodeNow, RankNow, RankState};
 use super::story::State;
 use piton::config::Settings;
 use piton::ids::Epoch;
-use piton::journal::{self, Event, WallTime};
+use piton::journal::{self, Event, Schedule, WallTime};
 use piton::reader::Reader;
 use piton::schedule::sentence;
 use piton::store::unix_milliseconds;
@@ -200,9 +200,25 @@ impl Now {
             checkpoint: newest,
             checkpoints: catalogue.candidates().count(),
             chain: chain(reader, &catalogue),
-            schedule: attempt.schedule().filter(|_| runs).map(|(_, schedule)| sentence(schedule)),
+            schedule: attempt.schedule().filter(|_| runs).map(|(said, schedule)| {
+                sentence(&brought_forward(schedule, said, attempt.last_checkpoint(), WallTime::now()))
+            }),
             alerts: said.alerts.into_values().collect(),
         }))
+    }
+}
+
+/// A schedule as it is `now`. It was said at `said`, and is said again only where it changes; the last checkpoint was taken at `taken`.
+fn brought_forward(schedule: &Schedule, said: WallTime, taken: Option<WallTime>, now: WallTime) -> Schedule {
+    let seconds = |from: WallTime| from.until(now).as_secs_f64();
+    let next = match taken.filter(|taken| *taken > said) {
+        Some(taken) => schedule.interval_seconds.map(|interval| interval - seconds(taken)),
+        None => schedule.next_seconds.map(|next| next - seconds(said)),
+    };
+    Schedule {
+        next_seconds: next.map(|next| next.max(0.0)),
+        observed_seconds: schedule.observed_seconds + seconds(said),
+        ..schedule.clone()
     }
 }
 
@@ -232,4 +248,34 @@ fn on_board(board: &Board) -> Vec<RankNow> {
         })
     });
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use piton::schedule::{Belief, Guess, Rules, Scheduler};
+
+    #[test]
+    fn the_next_checkpoint_comes_nearer_after_it_was_said_when_it_is_due() {
+        let mut scheduler = Scheduler::new(Rules::default(), Belief::Job(6.2 * 3600.0), 1.0, Guess::default());
+        scheduler.started(0.0);
+        scheduler.taken(0.0);
+        scheduler.cost(1.6, 0.5);
+        scheduler.committed(4.0);
+        let at = |second: i64| WallTime::from_unix_ms(1_800_000_000_000 + 1000 * second);
+        let schedule = scheduler.explain(10.0);
+        let interval = schedule.interval_seconds.unwrap();
+        assert_eq!(schedule.next_seconds, Some(interval - 10.0));
+        let next = |taken: Option<i64>, now: i64| {
+            let schedule = brought_forward(&schedule, at(10), taken.map(at), at(now));
+            (schedule.next_seconds.unwrap(), schedule.observed_seconds)
+        };
+        assert_eq!(next(None, 70), (interval - 10.0 - 60.0, 70.0));
+        assert_eq!(next(Some(0), 70), next(None, 70));
+        assert_eq!(next(Some(400), 450), (interval - 50.0, 450.0));
+        assert_eq!(next(None, 100_000), (0.0, 100_000.0), "due");
+        // None by time stays none.
+        let none = Schedule { next_seconds: None, interval_seconds: None, ..schedule.clone() };
+        assert_eq!(brought_forward(&none, at(10), Some(at(20)), at(70)).next_seconds, None);
+    }
 }
