@@ -30,7 +30,7 @@ pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
         // Whoever reads our output has seen enough: `piton ls | head -1`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("piton: {}", crate::output::safe(&format!("{error:#}")));
+            eprintln!("piton: {}", crate::output::safe(&piton_cli::human::whole(&error)));
             ExitCode::from(if is_no(&error) { 1 } else { 2 })
         }
     }

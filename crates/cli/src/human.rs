@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers and errors as people read them.
 
 use std::time::Duration;
 
@@ -99,9 +99,41 @@ pub fn sparkline(numbers: &[u64]) -> String {
     numbers.iter().map(|number| bar(*number)).collect()
 }
 
+/// All that an error says in one line: with its causes, where it does not say them itself, as those of the library do.
+#[must_use]
+pub fn whole(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut told, cause| {
+        let cause = cause.to_string();
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told.push_str(": ");
+            told.push_str(&cause);
+        }
+        told
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::Context;
+    use std::io;
+
+    #[test]
+    fn an_error_says_its_cause_once() {
+        let store = |path: &str| piton::store::StoreError::Io {
+            action: "list",
+            path: path.into(),
+            source: io::Error::other("no such device"),
+        };
+        let once = "cannot list /a: no such device";
+        assert_eq!(whole(&store("/a").into()), once);
+        let result: anyhow::Result<()> = Err(store("/a")).context("the job is not known");
+        assert_eq!(whole(&result.unwrap_err()), format!("the job is not known: {once}"));
+        let result: anyhow::Result<()> = Err(io::Error::other("full")).context("cannot write");
+        assert_eq!(whole(&result.unwrap_err()), "cannot write: full");
+    }
 
     #[test]
     fn sizes_have_three_digits() {

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`bounded`] | running a program for a limited time |
 //! | [`clerk`] | work on the store, on a thread of its own |
-//! | [`human`] | numbers as people read them |
+//! | [`human`] | numbers and errors as people read them |
 //! | [`leftovers`] | what ended jobs have left on a node |
 //! | [`mod@line`] | the connections between the agents and the supervisor of a job |
 //! | [`notify`] | telling people of alerts |

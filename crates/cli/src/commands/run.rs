@@ -244,7 +244,10 @@ impl Run {
                 match allocation.filter(|given| self.requeue && is_due(given)) {
                     Some(allocation) => match slurm::requeue(&allocation.job) {
                         Ok(()) => eprintln!("piton run: {why}; Slurm starts job {} again when it can", allocation.job),
-                        Err(error) => eprintln!("piton run: {why}; it can't be given back to Slurm: {error:#}"),
+                        Err(error) => eprintln!(
+                            "piton run: {why}; it can't be given back to Slurm: {}",
+                            piton_cli::human::whole(&error)
+                        ),
                     },
                     None => eprintln!("piton run: {why}; run it again to go on"),
                 }
@@ -273,7 +276,7 @@ fn server(settings: &Settings, live: &Live) -> Option<Server> {
             Some(server)
         }
         Err(error) => {
-            eprintln!("piton run: no page, queries or metrics: {error:#}");
+            eprintln!("piton run: no page, queries or metrics: {}", piton_cli::human::whole(&error));
             None
         }
     }

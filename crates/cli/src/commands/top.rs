@@ -123,7 +123,7 @@ fn show(
         match told.try_recv() {
             Ok(Ok(Some(newer))) => (view, choice.problem) = (newer, None),
             Ok(Ok(None)) => choice.problem = Some("the job is gone".to_owned()),
-            Ok(Err(error)) => choice.problem = Some(format!("{error:#}")),
+            Ok(Err(error)) => choice.problem = Some(piton_cli::human::whole(&error)),
             Err(_) => {}
         }
         terminal.draw(|frame| draw(frame, &view, &choice)).context("the terminal can't be drawn on")?;

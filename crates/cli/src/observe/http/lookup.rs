@@ -76,7 +76,7 @@ impl Lookup {
                     Ok((now, story)) => {
                         known = Known { now, story: story.map(Arc::new), at: Some(WallTime::now()), problem: None };
                     }
-                    Err(error) => known.problem = Some(format!("{error:#}")),
+                    Err(error) => known.problem = Some(crate::human::whole(&error)),
                 }
                 {
                     let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
