@@ -91,6 +91,20 @@ fn ranks_that_hang_when_all_is_done_are_ended() {
 }
 
 #[test]
+fn ranks_that_hang_are_ended_although_nobody_saw_them_leave() {
+    let lingers = [("PITON_TEST_LINGERS", "1"), ("PITON_LINGER_MAX", "1s"), ("PITON_TEST_KILLS_ITS_AGENT", "1")];
+    let mut run = Supervised::start(60, &lingers);
+    let (status, said) = run.wait();
+    assert!(status.success(), "{status}: {said}");
+    assert!(
+        said.contains("the agent has ended") && said.contains("its ranks have not ended: they are ended"),
+        "{said}"
+    );
+    assert_eq!(run.result(), undisturbed(60));
+    assert_eq!(run.events("failure_detected").len(), 0);
+}
+
+#[test]
 fn interrupted_twice_it_ends_at_once() {
     let mut run = Supervised::start(1_000_000, &[]);
     let rank = run.rank_at(20, 0);

@@ -95,6 +95,11 @@ impl Agents {
                 continue;
             }
             let nodes: Vec<&str> = match whose {
+                // Each has its own, or is lost.
+                Whose::All if !self.orders.nodes.is_empty() && common.clone().next().is_none() => {
+                    group.at = None;
+                    continue;
+                }
                 Whose::All => common.clone().collect(),
                 Whose::Node(node) if lost.contains(node) => {
                     group.at = None;
@@ -123,20 +128,24 @@ impl Agents {
         let Some(mut started) = group.started.take() else { return };
         let status = started.reap();
         group.rest = if now.duration_since(group.since) > LIVES { AGAIN } else { (2 * group.rest).min(REST_MOST) };
-        if *whose == Whose::All {
-            let rest = group.rest;
-            say(&format!("the agent has ended ({}): nobody outside watches the ranks now", shown(status)));
-            for (whose, group) in &mut self.groups {
-                // Those that went with it come again with it.
-                group.at = (*whose == Whose::All).then_some(now + rest);
-            }
+        let rest = group.rest;
+        if *whose != Whose::All {
+            // It may never have come to connect.
+            group.at.get_or_insert(now + rest);
+            return;
+        }
+        let told = if self.run() { "" } else { ": nobody outside watches the ranks now" };
+        say(&format!("the agent has ended ({}){told}", shown(status)));
+        for (whose, group) in &mut self.groups {
+            // Those that went with it come again with it.
+            group.at = (*whose == Whose::All).then_some(now + rest);
         }
     }
 
     /// An agent's connection has broken.
     pub fn left(&mut self, node: &Arc<str>, now: Instant) {
-        let all_run = self.groups.get(&Whose::All).is_some_and(|group| group.started.is_some());
-        if self.orders.starter.is_none() || !all_run || !self.orders.nodes.iter().any(|name| **name == **node) {
+        let with_all = self.groups.get(&Whose::All).is_none_or(|group| group.started.is_none() && group.at.is_some());
+        if self.orders.starter.is_none() || with_all || !self.orders.nodes.iter().any(|name| **name == **node) {
             return;
         }
         let group = self.groups.entry(Whose::Node(Arc::clone(node))).or_insert_with(|| Group::new(now));
@@ -268,6 +277,53 @@ mod tests {
         }
         assert!(!agents.run());
         assert_eq!(started(&told, 3).len(), 3);
+    }
+
+    #[test]
+    fn where_every_node_has_an_agent_of_its_own_or_is_lost_no_other_is_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = folder.path().join("told");
+        let (mut agents, ended) = agents(&["a", "b", "c"], &told);
+        let (now, mut lost) = (Instant::now(), BTreeSet::new());
+        let later = |seconds: u64| now + Duration::from_secs(seconds);
+        let said = std::cell::RefCell::new(Vec::new());
+        let say = |text: &str| said.borrow_mut().push(text.to_owned());
+        agents.start(now, &lost, say);
+        started(&told, 1);
+        // A launcher whose node `c` comes back breaks off: it kills its agents one after the other, and ends long after them.
+        lost.insert("c".into());
+        for node in ["a", "b"] {
+            agents.left(&node.into(), later(10));
+            agents.start(later(20), &lost, say);
+        }
+        assert_eq!(started(&told, 3), ["3:a,b,c", "1:a", "1:b"]);
+        let end = |agents: &mut Agents, whose: &Whose, at: Instant| {
+            agents.groups[whose].started.as_ref().expect("it runs").signal(Signal::SIGKILL);
+            let ended = ended.recv_timeout(Duration::from_secs(60)).expect("it ends");
+            assert_eq!(&ended, whose);
+            agents.ended(&ended, at, say);
+        };
+        end(&mut agents, &Whose::All, later(30));
+        agents.start(later(100), &lost, say);
+        assert_eq!(started(&told, 3).len(), 3);
+        let watched = |text: &String| !text.contains("nobody");
+        assert!(said.borrow().iter().all(watched), "{:?}", said.borrow());
+        // One of these ends: it is started again, whether or not it ever came to connect.
+        let a = Whose::Node("a".into());
+        agents.joined(&"a".into());
+        agents.left(&"a".into(), later(110));
+        end(&mut agents, &a, later(111));
+        agents.start(later(120), &lost, say);
+        assert_eq!(started(&told, 4)[3], "1:a");
+        end(&mut agents, &a, later(121));
+        agents.start(later(200), &lost, say);
+        assert_eq!(started(&told, 5)[4], "1:a");
+        agents.signal(Signal::SIGKILL);
+        for _ in 0..2 {
+            let whose = ended.recv_timeout(Duration::from_secs(60)).expect("it ends");
+            agents.ended(&whose, later(210), say);
+        }
+        assert!(!agents.run());
     }
 
     #[test]

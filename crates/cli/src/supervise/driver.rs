@@ -422,7 +422,7 @@ impl Driver {
         self.outlook.report(self.now(), node, &report);
         let launch = report.attempt.as_ref().map_or(0, |attempt| attempt.launch);
         self.options.live.reported(node, launch, report.ranks.clone());
-        let Some(attempt) = report.attempt else { return };
+        let Some(attempt) = report.attempt else { return self.hear_of_no_board(node) };
         self.outlook.of_job(&attempt.job);
         self.options.live.of_job(&attempt.job, &attempt.store);
         if launch == self.launch && self.store.epoch(launch).is_none() {
@@ -448,6 +448,15 @@ impl Driver {
             self.inputs.push(Input::Step { launch, step });
         }
         self.hear_changes(node, launch, report.changes);
+        self.see_whether_all_are_gone();
+    }
+
+    /// The agent of a node sees no board of this run. It came after ranks had been there, in the place of one that saw them: the last of them took the board along.
+    fn hear_of_no_board(&mut self, node: &Arc<str>) {
+        let Some(seen) = self.nodes.get_mut(node).filter(|seen| seen.launch == self.launch) else { return };
+        for rank in seen.ranks.iter_mut().filter(|rank| matches!(rank.life, Life::Alive | Life::Stuck)) {
+            rank.life = Life::Left;
+        }
         self.see_whether_all_are_gone();
     }
 
@@ -509,7 +518,7 @@ impl Driver {
                 self.store.tell(launch, event);
                 self.launchers.insert(launch, running);
             }
-            Err(error) => self.inputs.push(Input::NoLauncher { why: format!("{error:#}") }),
+            Err(error) => self.inputs.push(Input::NoLauncher { why: crate::human::whole(&error) }),
         }
     }
 

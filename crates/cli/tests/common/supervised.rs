@@ -43,6 +43,9 @@ pub fn job() {
             break;
         }
     }
+    if number("PITON_TEST_KILLS_ITS_AGENT").is_some() {
+        kill(agent_beside_this(), Signal::SIGKILL).unwrap();
+    }
     let summary = checkpointer.finish(&mut state).unwrap();
     if !summary.halted {
         std::fs::write(folder.join("result"), bytes_of(&state.places)).unwrap();
@@ -50,6 +53,21 @@ pub fn job() {
     while number("PITON_TEST_LINGERS").is_some() {
         std::thread::park();
     }
+}
+
+/// The agent that was started by whoever started this process.
+fn agent_beside_this() -> Pid {
+    let beside = |pid: &i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        // The name, which may hold blanks, is in brackets.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        parent == Some(std::os::unix::process::parent_id().cast_signed())
+            && words.split(|byte| *byte == 0).nth(1) == Some(b"agent")
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pid = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(beside);
+    Pid::from_raw(pid.expect("an agent"))
 }
 
 pub fn bytes_of(places: &[f64]) -> Vec<u8> {
