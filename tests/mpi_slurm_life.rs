@@ -57,10 +57,24 @@ fn nothing_is_left(job: &SlurmJob<'_>) {
     for node in ["n1", "n2", "n3", "n4"] {
         let left = || job.processes_on(node, |command| command.contains("/heat ") || command.contains("piton agent"));
         while !left().is_empty() {
-            assert!(since.elapsed() < common::BOUND, "on {node} lives on: {:?}", left());
+            assert!(since.elapsed() < common::BOUND, "on {node} lives on: {:#?}\n{}", told(&left()), job.story());
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// What processes do: their words, states, and where in the kernel their threads wait.
+fn told(processes: &[i32]) -> Vec<String> {
+    let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();
+    let told = |number: &i32| {
+        let words = read(format!("/proc/{number}/cmdline")).replace('\0', " ");
+        let status = read(format!("/proc/{number}/status"));
+        let state = status.lines().find(|line| line.starts_with("State:")).unwrap_or("gone").to_owned();
+        let threads = std::fs::read_dir(format!("/proc/{number}/task")).into_iter().flatten().flatten();
+        let waits = threads.map(|thread| read(format!("{}/wchan", thread.path().display()))).collect::<Vec<_>>();
+        format!("{number} {words}: {state}, {waits:?}")
+    };
+    processes.iter().map(told).collect()
 }
 
 fn has(events: &[Event], is: impl Fn(&Event) -> bool) -> bool {

@@ -236,6 +236,13 @@ impl SlurmJob<'_> {
         Store::new(Arc::new(RealMedium::default()), &self.store).job(self.job_name()).expect("a good name")
     }
 
+    /// What it has printed, and its journals with their times.
+    pub fn story(&self) -> String {
+        let mut journal = Command::new(piton());
+        journal.args(["journal", self.job_name(), "--dir"]).arg(&self.store);
+        format!("{}\n{}", self.printed(), said(&run(journal, BOUND)))
+    }
+
     /// What its journals say.
     pub fn events(&self) -> Vec<Event> {
         let job = self.job();
