@@ -790,8 +790,8 @@ impl Policy {
                     "the job has finished {seconds:.0} s ago, and its ranks have not ended: they have more to do, or hang, in `MPI_Finalize` perhaps; {then}"
                 ));
             }
-            // A program may do without `finish`.
-            (Mark::Nothing, _) => {}
+            // A program may do without `finish`; or the store could not be asked.
+            (Mark::Nothing, _) => *look = now + LINGER,
         }
     }
 
@@ -1321,8 +1321,11 @@ mod tests {
 
     #[test]
     fn a_program_that_leaves_its_job_for_a_while_is_let_be() {
-        let (policy, _, done) = lingers(Some(20), Mark::Nothing);
-        assert_eq!((done, policy.next()), (vec![], None), "it may do without `finish`");
+        let (mut policy, at, done) = lingers(Some(20), Mark::Nothing);
+        assert_eq!((done, policy.next()), (vec![], Some(at + 0.1 + LINGER)), "it may do without `finish`");
+        // Or the store was not to be asked then.
+        assert_eq!(policy.advance(at + 100.0), [Action::Look { launch: 1 }]);
+        assert!(ends(&policy.take(at + 100.0, Input::Lingers { launch: 1, mark: Mark::Finished })));
         let (mut policy, ..) = lingers(Some(600), Mark::Finished);
         policy.take(200.0, Input::Step { launch: 1, step: 6 });
         assert_eq!(policy.next(), None, "it computes again");
