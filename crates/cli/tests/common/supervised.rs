@@ -44,6 +44,12 @@ pub fn job() {
         }
     }
     if number("PITON_TEST_KILLS_ITS_AGENT").is_some() {
+        // Only once the supervisor knows of this attempt: it says so in its journal then.
+        let since = Instant::now();
+        while events_in(folder, "launched").is_empty() {
+            assert!(since.elapsed() < PATIENCE, "the supervisor does not come to know of it");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         kill(agent_beside_this(), Signal::SIGKILL).unwrap();
     }
     let summary = checkpointer.finish(&mut state).unwrap();
@@ -162,14 +168,19 @@ impl Supervised {
 
     /// What the journal says of this kind.
     pub fn events(&self, kind: &str) -> Vec<Value> {
-        let output = piton(self.path(), &["journal", "walk", "--json"]);
-        let records: Vec<Value> = String::from_utf8(output.stdout)
-            .unwrap()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-            .collect();
-        records.into_iter().map(|record| record["event"].clone()).filter(|event| event["kind"] == kind).collect()
+        events_in(self.path(), kind)
     }
+}
+
+/// What the journals of the job in `folder` say of this kind.
+fn events_in(folder: &Path, kind: &str) -> Vec<Value> {
+    let output = piton(folder, &["journal", "walk", "--json"]);
+    let records: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    records.into_iter().map(|record| record["event"].clone()).filter(|event| event["kind"] == kind).collect()
 }
 
 pub fn strike(pid: u64, signal: Signal) {
