@@ -31,6 +31,33 @@ const ORPHANED: Duration = Duration::from_secs(60);
 /// Most that is told of what was measured, in letters of the names: a report has its bounds.
 const SAMPLES_LONGEST: usize = 64 << 10;
 
+/// When reports are due.
+#[derive(Debug, Default)]
+struct Cadence {
+    /// When the last one was made.
+    last: Option<Instant>,
+    /// When that was, ranks had yet to compute a step.
+    at_first: bool,
+}
+
+impl Cadence {
+    /// How it begins with a board: what is on it is news, whether or not its ranks compute already.
+    fn of_another_board() -> Self {
+        Self { last: None, at_first: true }
+    }
+
+    fn is_time(&self, every: Duration) -> bool {
+        self.last.is_none_or(|last| last.elapsed() >= every)
+    }
+
+    /// Whether one is due after a look; `new`: something was found; `at_first`: ranks have yet to compute a step.
+    fn is_due(&mut self, new: bool, at_first: bool) -> bool {
+        // That all compute is news as well.
+        let began = std::mem::replace(&mut self.at_first, at_first) && !at_first;
+        new || began || self.is_time(if at_first { EVERY_AT_FIRST } else { EVERY })
+    }
+}
+
 /// The run of a supervisor that an agent belongs to.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -65,9 +92,7 @@ pub struct Reporter {
     /// What was measured of them since the last report.
     samples: Vec<(String, Kind, f64)>,
     sequence: u64,
-    last: Option<Instant>,
-    /// When that was, ranks had yet to compute a step.
-    at_first: bool,
+    cadence: Cadence,
     /// Ranks of launches up to this one were to be ended.
     stopped: u32,
     heard: Instant,
@@ -149,8 +174,7 @@ impl Reporter {
                 compared: rules.compared().map(str::to_owned).collect(),
                 samples: Vec::new(),
                 sequence: 0,
-                last: None,
-                at_first: false,
+                cadence: Cadence::default(),
                 stopped: 0,
                 heard,
                 asked: false,
@@ -223,7 +247,7 @@ impl Reporter {
             ToAgent::StopAttempt { launch, .. } => {
                 self.stopped = self.stopped.max(*launch);
                 // What became of them is told with the next look.
-                self.last = None;
+                self.cadence.last = None;
             }
             ToAgent::DumpStacks { rank } => {
                 let ranks = watched.map(|(board, _)| board.ranks()).unwrap_or_default();
@@ -243,6 +267,11 @@ impl Reporter {
         }
     }
 
+    /// From now on another board is watched.
+    pub fn begin(&mut self) {
+        self.cadence = Cadence::of_another_board();
+    }
+
     /// Tells how things are, where it is time or something was found.
     pub fn report(&mut self, guard: &Guard, round: &Round) {
         let new = !round.seen.is_empty() || !round.turn.is_empty();
@@ -252,9 +281,7 @@ impl Reporter {
         let board = guard.agent().board();
         let ranks = board.ranks();
         let at_first = ranks.iter().any(|rank| rank.steps.count == 0 && rank.presence != Presence::Left);
-        // That all compute is news as well.
-        let began = std::mem::replace(&mut self.at_first, at_first) && !at_first;
-        if !new && !began && !self.is_time(if at_first { EVERY_AT_FIRST } else { EVERY }) {
+        if !self.cadence.is_due(new, at_first) {
             return;
         }
         let samples = std::mem::take(&mut self.samples);
@@ -264,7 +291,7 @@ impl Reporter {
 
     /// Tells that the agent is there, and how the ranks are that it saw last.
     pub fn idle(&mut self, last: Option<&Board>) {
-        if self.is_time(EVERY) {
+        if self.cadence.is_time(EVERY) {
             self.send(0.0, last, Vec::new(), Vec::new());
         }
     }
@@ -274,12 +301,8 @@ impl Reporter {
         self.send(0.0, Some(board), changes, Vec::new());
     }
 
-    fn is_time(&self, every: Duration) -> bool {
-        self.last.is_none_or(|last| last.elapsed() >= every)
-    }
-
     fn send(&mut self, late: f32, board: Option<&Board>, changes: Vec<Change>, samples: Vec<(String, Kind, f64)>) {
-        self.last = Some(Instant::now());
+        self.cadence.last = Some(Instant::now());
         self.sequence += 1;
         self.sender.report(Report {
             sequence: self.sequence,
@@ -393,6 +416,19 @@ mod tests {
         assert!(child.try_wait().expect("it can be asked").is_none(), "it is no agent");
         child.kill().and_then(|()| child.wait()).expect("it ends");
         end_predecessor(child.id(), 0x2a);
+    }
+
+    #[test]
+    fn what_is_on_another_board_is_told_at_once_even_where_all_compute_already() {
+        let just_now = Some(Instant::now());
+        let mut cadence = Cadence { last: just_now, at_first: false };
+        assert!(!cadence.is_due(false, false) && cadence.is_due(true, false));
+        cadence = Cadence::of_another_board();
+        assert!(cadence.is_due(false, false));
+        cadence.last = just_now;
+        assert!(!cadence.is_due(false, false));
+        // Ranks that come only now, and compute then.
+        assert!(!cadence.is_due(false, true) && cadence.is_due(false, false) && !cadence.is_due(false, false));
     }
 
     #[test]

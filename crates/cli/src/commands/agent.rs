@@ -195,6 +195,9 @@ impl Watch<'_> {
         }
         let (clerk, flushing) = (Clerk::start((), drop).context("no thread")?, Arc::new(AtomicBool::new(false)));
         let mut guard = Guard::new(board, self.options.clone());
+        if let Some(reporter) = &mut self.reporter {
+            reporter.begin();
+        }
         let mut recorded: Option<Instant> = None;
         loop {
             if let Some(reporter) = &mut self.reporter {
