@@ -31,7 +31,7 @@ const ORPHANED: Duration = Duration::from_secs(60);
 /// Most that is told of what was measured, in letters of the names: a report has its bounds.
 const SAMPLES_LONGEST: usize = 64 << 10;
 
-/// When reports are due.
+/// When reports are due. It begins anew with each board: what is on it is news, whether or not its ranks compute already.
 #[derive(Debug, Default)]
 struct Cadence {
     /// When the last one was made.
@@ -41,11 +41,6 @@ struct Cadence {
 }
 
 impl Cadence {
-    /// How it begins with a board: what is on it is news, whether or not its ranks compute already.
-    fn of_another_board() -> Self {
-        Self { last: None, at_first: true }
-    }
-
     fn is_time(&self, every: Duration) -> bool {
         self.last.is_none_or(|last| last.elapsed() >= every)
     }
@@ -269,7 +264,7 @@ impl Reporter {
 
     /// From now on another board is watched.
     pub fn begin(&mut self) {
-        self.cadence = Cadence::of_another_board();
+        self.cadence = Cadence::default();
     }
 
     /// Tells how things are, where it is time or something was found.
@@ -423,7 +418,7 @@ mod tests {
         let just_now = Some(Instant::now());
         let mut cadence = Cadence { last: just_now, at_first: false };
         assert!(!cadence.is_due(false, false) && cadence.is_due(true, false));
-        cadence = Cadence::of_another_board();
+        cadence = Cadence::default();
         assert!(cadence.is_due(false, false));
         cadence.last = just_now;
         assert!(!cadence.is_due(false, false));

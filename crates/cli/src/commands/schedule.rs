@@ -5,7 +5,7 @@ use crate::output::{Cell, Output, Style, Table, human};
 use crate::{Common, jobs};
 use piton::journal::WallTime;
 use piton::schedule::{Account, Ending, sentence};
-use piton_cli::observe::ending_words;
+use piton_cli::observe::{brought_forward, ending_words};
 use serde::Serialize;
 
 /// Attempts that are listed, the newest ones.
@@ -62,12 +62,7 @@ impl Schedule {
         let running = jobs::running(reader.job())?.is_some_and(|(epoch, _)| epoch == newest.epoch());
         let said = newest.schedule();
         let next = said.filter(|_| running).and_then(|(at, schedule)| {
-            // From the last call on, where one came after what was said.
-            let due = match newest.last_checkpoint().filter(|taken| *taken > at) {
-                Some(taken) => until(taken, schedule.interval_seconds?),
-                None => until(at, schedule.next_seconds?),
-            };
-            Some(due.max(0.0))
+            brought_forward(schedule, at, newest.last_checkpoint(), WallTime::now()).next_seconds
         });
         let attempts = history.attempts().iter().enumerate().map(|(place, attempt)| Row {
             epoch: attempt.epoch().0,
@@ -96,11 +91,6 @@ impl Schedule {
         }
         Ok(Outcome::Done)
     }
-}
-
-/// Seconds from now until `seconds` after `from`; less than 0 where that has passed.
-fn until(from: WallTime, seconds: f64) -> f64 {
-    seconds - from.until(WallTime::now()).as_secs_f64()
 }
 
 fn print(shown: &Shown, output: &mut Output) -> anyhow::Result<()> {

@@ -32,7 +32,7 @@ pub mod view;
 pub use chain::Kept;
 pub use faults::Fault;
 pub use live::{Live, NodeNow, NodeState, RankNow, RankState};
-pub use now::{AlertNow, CheckpointNow, Now};
+pub use now::{AlertNow, CheckpointNow, Now, brought_forward};
 use piton::schedule::Ending;
 pub use story::{Alert, AttemptStory, Mtbf, NodeStory, Parts, State, Story, Taken};
 pub use view::{Heat, View};

@@ -181,13 +181,14 @@ impl Now {
                 age_seconds: unix_milliseconds().saturating_sub(manifest.created_unix_ms) as f64 / 1000.0,
             })
         });
+        let at = WallTime::now();
         let period = u64::try_from(settings.watch_period.as_nanos()).unwrap_or(u64::MAX);
         let is_watched = |board: &Board| {
             board.watcher().is_some_and(|(_, at)| now_ns().saturating_sub(at) < period.saturating_mul(3))
         };
         Ok(Some(Self {
             job: job.name().to_owned(),
-            at: WallTime::now(),
+            at,
             epoch: epoch.0,
             state,
             host: said.host,
@@ -200,16 +201,18 @@ impl Now {
             checkpoint: newest,
             checkpoints: catalogue.candidates().count(),
             chain: chain(reader, &catalogue),
-            schedule: attempt.schedule().filter(|_| runs).map(|(said, schedule)| {
-                sentence(&brought_forward(schedule, said, attempt.last_checkpoint(), WallTime::now()))
-            }),
+            schedule: attempt
+                .schedule()
+                .filter(|_| runs)
+                .map(|(said, schedule)| sentence(&brought_forward(schedule, said, attempt.last_checkpoint(), at))),
             alerts: said.alerts.into_values().collect(),
         }))
     }
 }
 
 /// A schedule as it is `now`. It was said at `said`, and is said again only where it changes; the last checkpoint was taken at `taken`.
-fn brought_forward(schedule: &Schedule, said: WallTime, taken: Option<WallTime>, now: WallTime) -> Schedule {
+#[must_use]
+pub fn brought_forward(schedule: &Schedule, said: WallTime, taken: Option<WallTime>, now: WallTime) -> Schedule {
     let seconds = |from: WallTime| from.until(now).as_secs_f64();
     let next = match taken.filter(|taken| *taken > said) {
         Some(taken) => schedule.interval_seconds.map(|interval| interval - seconds(taken)),
